@@ -1,0 +1,43 @@
+//! Compiles the protos, without protoc, and keeps their descriptors for server reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+const PUBLIC: [&str; 2] = ["sandpool/v1/execution.proto", "sandpool/v1/pool.proto"];
+/// Environment, files, source, input and output are their owner's secrets: what carries them
+/// cannot be printed.
+const SECRET: [&str; 9] = [
+    ".sandpool.v1.Code",
+    ".sandpool.v1.Command",
+    ".sandpool.v1.ExecuteRequest",
+    ".sandpool.v1.ExecuteResponse",
+    ".sandpool.v1.ExecutionSpec",
+    ".sandpool.v1.InputFile",
+    ".sandpool.v1.OutputFile",
+    ".sandpool.v1.RunRequest",
+    ".sandpool.v1.RunResponse",
+];
+const AGENT: [&str; 1] = ["sandpool/agent/v1/agent.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let agent = protox::compile(AGENT, ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".sandpool.agent.v1")
+        .skip_debug([".sandpool.agent.v1"])
+        .compile_fds(agent)?;
+
+    if env::var_os("CARGO_FEATURE_SERVER").is_some() {
+        let public = protox::compile(PUBLIC, ["proto"])?;
+        fs::write(
+            out.join("sandpool_v1.fds"),
+            prost::Message::encode_to_vec(&public),
+        )?;
+        tonic_prost_build::configure()
+            .bytes(".sandpool.v1")
+            .skip_debug(SECRET)
+            .compile_fds(public)?;
+    }
+    Ok(())
+}

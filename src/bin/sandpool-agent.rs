@@ -1,0 +1,3 @@
+//! The program inside the sandbox.
+
+fn main() {}

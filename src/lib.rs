@@ -1,0 +1,6 @@
+//! Sandpool runs code that nobody has read, at once: a gRPC service over a warm pool of gVisor
+//! sandboxes. See docs/architecture.md for the rooms and the arrows between them.
+
+pub mod proto;
+
+pub mod backend;
