@@ -3,4 +3,6 @@
 
 pub mod proto;
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod backend;
