@@ -2,7 +2,11 @@
 //! sandboxes. See docs/architecture.md for the rooms and the arrows between them.
 
 pub mod proto;
+mod reaper;
 
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "server")]
 pub mod backend;
+#[cfg(feature = "server")]
+pub mod sandbox;

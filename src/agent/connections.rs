@@ -145,7 +145,7 @@ impl DescriptorPair {
 
 fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the AsyncFd owns the descriptor, which therefore stays open while it is registered.
-    unsafe { AsyncFd::register_with_interest(descriptor, interest) }
+    unsafe { Ok(AsyncFd::register_with_interest(descriptor, interest)?) }
 }
 
 impl AsyncRead for DescriptorPair {

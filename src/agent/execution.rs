@@ -22,12 +22,13 @@ use super::{
     interpreters::Program,
     memory::Overrun,
     outbox::{CHUNK, Outbox},
-    processes::{self, End},
+    processes,
 };
 use crate::proto::agent::{
     Acknowledged, Control, Credit, Exited, FromAgent, Input, Open, Opened, Output, Start, Started,
     Stream, control::Action, exited, from_agent::Message, start,
 };
+use crate::reaper::End;
 
 /// How long the pipes of a program that has ended are kept open for its children's output.
 const AFTER_EXIT: Duration = Duration::from_millis(200);

@@ -22,11 +22,11 @@ use tokio::{
     net::{UnixStream, unix::pipe},
 };
 
-use super::{
-    RUN_DIR, WORKSPACE,
-    processes::{self, Process, Reaper},
+use super::{RUN_DIR, WORKSPACE, processes};
+use crate::{
+    proto::agent::{Code, Language},
+    reaper::{Process, Reaper},
 };
-use crate::proto::agent::{Code, Language};
 
 /// How long an interpreter may take to import and warm up before it counts as failed.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -191,7 +191,6 @@ struct Spare {
 struct Configured {
     boot: Boot,
     interpreter: String,
-    preload: String,
 }
 
 /// The languages, and the interpreters that wait.
@@ -243,7 +242,6 @@ impl Interpreters {
             let configured = Configured {
                 boot: *boot,
                 interpreter: language.interpreter,
-                preload,
             };
             self.state().languages.insert(language.name, configured);
         }

@@ -2,10 +2,11 @@
 //!
 //! - `connections`: the byte streams that the server comes in by, and who may bring one
 //! - `server`: the gRPC service on each of them
+//! - `crate::reaper`: starting processes and waiting for them
 //! - `executions`: which executions there are; `execution`: one of them, from start to exit
 //! - `outbox`: an output stream's bytes until the server has them
 //! - `interpreters`: the spares that wait for code; `boot/`: what runs in them before they wait
-//! - `processes`: starting, reaping and killing; `memory`: the watch on the sandbox's memory
+//! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
 //! - `files`: input files in, output files out
 //!
 //! The agent is one thread. What the program in the sandbox does can slow it down or kill it,
@@ -23,6 +24,8 @@ mod processes;
 mod server;
 
 use std::{io, path::Path, sync::Arc};
+
+use crate::reaper::Reaper;
 
 pub use attach::attach;
 
@@ -46,7 +49,7 @@ pub fn run() -> io::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let reaper = processes::Reaper::start()?;
+        let reaper = Reaper::start()?;
         let interpreters = Arc::new(interpreters::Interpreters::new(reaper));
         let agent = server::Agent::new(executions::Executions::new(interpreters));
         connections::serve(agent).await

@@ -35,6 +35,7 @@ impl AgentService for Agent {
         let system = rustix::system::uname();
         Ok(Response::new(PrepareResponse {
             failures,
+            boot_log: boot_log(),
             kernel: system.release().to_string_lossy().into_owned(),
         }))
     }
@@ -61,6 +62,16 @@ impl AgentService for Agent {
             connection,
         }))
     }
+}
+
+/// The beginning of the kernel's log; empty where it may not be read.
+fn boot_log() -> String {
+    const SYSLOG_ACTION_READ_ALL: libc::c_int = 3;
+    let mut log = [0_u8; 512];
+    // SAFETY: the kernel writes at most the given length into the buffer.
+    let length = unsafe { libc::klogctl(SYSLOG_ACTION_READ_ALL, log.as_mut_ptr().cast(), 512) };
+    let length = usize::try_from(length).unwrap_or(0).min(log.len());
+    String::from_utf8_lossy(&log[..length]).into_owned()
 }
 
 async fn listen(execution: Arc<Execution>, mut messages: Streaming<ToAgent>) {
