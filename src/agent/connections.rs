@@ -44,8 +44,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Serves all connections for as long as the sandbox lives.
 pub(super) async fn serve(agent: Agent) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
-    let stdin = rustix::io::dup(rustix::stdio::stdin())?;
-    let stdout = rustix::io::dup(rustix::stdio::stdout())?;
+    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     // Each connection's task ends with the connection.
     tokio::spawn(serve_connection(agent.clone(), stdin, stdout, None));
     loop {
