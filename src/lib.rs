@@ -3,6 +3,8 @@
 
 pub mod proto;
 
+#[cfg(feature = "server")]
+pub mod api;
 pub mod backend;
 #[cfg(feature = "server")]
 pub mod execution;
