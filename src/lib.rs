@@ -7,6 +7,10 @@ mod reaper;
 #[cfg(feature = "agent")]
 pub mod agent;
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
 pub mod backend;
+#[cfg(feature = "server")]
+pub mod execution;
 #[cfg(feature = "server")]
 pub mod sandbox;

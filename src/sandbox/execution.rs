@@ -15,12 +15,11 @@ use super::{
     files::FileReader,
     inbox::{Inbox, Violation},
     outbound::Outbound,
-    outcome::{LostCause, Outcome, Usage},
-    spec::Spec,
     words,
 };
 use crate::{
-    backend::Death,
+    backend::{Death, SandboxId},
+    execution::{LostCause, Outcome, Spec, Usage},
     proto::agent::{
         Credit, Exited, FromAgent, Open, Output, Stream, ToAgent, exited, from_agent,
         to_agent::Message,
@@ -50,11 +49,8 @@ pub enum Input {
 
 /// What the program sends to the caller.
 pub enum Event {
-    /// The program exists. Before everything else.
-    Started {
-        /// Whether an interpreter that had waited took it.
-        warm: bool,
-    },
+    /// The program exists, in this sandbox. Before everything else.
+    Started(SandboxId),
     /// Bytes of stdout.
     Stdout(Bytes),
     /// Bytes of stderr.
@@ -69,6 +65,12 @@ pub struct Ended {
     pub outcome: Outcome,
     /// As far as it is known.
     pub usage: Usage,
+    /// When the agent had confirmed the start.
+    pub started_at: Option<Instant>,
+    /// When the first byte of stdout or stderr was there.
+    pub first_output_at: Option<Instant>,
+    /// Whether an interpreter that had waited took the program.
+    pub warm: bool,
     /// What the caller has not taken yet, at most a few MiB. The sandbox is not needed for it.
     pub rest: Vec<Event>,
 }
@@ -79,7 +81,9 @@ pub struct Ended {
 pub struct NotConfirmed(pub String);
 
 /// A program and its two ends.
-pub struct Run<'a> {
+///
+/// `T`: what its events are passed on as.
+pub struct Run<'a, T> {
     /// Names the execution to the agent.
     pub execution_id: &'a str,
     /// What to run.
@@ -87,7 +91,7 @@ pub struct Run<'a> {
     /// Its input. Closed means the end of stdin.
     pub input: &'a mut mpsc::Receiver<Input>,
     /// Where its events go. Closed means that the caller has gone: the program is cancelled.
-    pub events: &'a mpsc::Sender<Event>,
+    pub events: &'a mpsc::Sender<T>,
     /// The server's own reason to end it, once there is one.
     pub stop: watch::Receiver<Option<String>>,
     /// How long a sandbox that cannot be reached is waited for.
@@ -124,7 +128,9 @@ struct Progress {
     output_left: u64,
     output_limit: u64,
     memory_limit: u64,
+    sandbox: SandboxId,
     started: Option<Started>,
+    first_output_at: Option<Instant>,
     /// Once the server has decided how it ends.
     verdict: Option<Outcome>,
     exited: Option<Exited>,
@@ -133,6 +139,7 @@ struct Progress {
 
 #[derive(Clone, Copy)]
 struct Started {
+    at: Instant,
     warm: bool,
     announced: bool,
 }
@@ -143,8 +150,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// See [`NotConfirmed`].
-    pub async fn run(&mut self, run: Run<'_>) -> Result<Ended, NotConfirmed> {
-        let mut progress = Progress::new(run.spec);
+    pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
+        let mut progress = Progress::new(self.id.clone(), run.spec);
         let stop = progress.drive(self, run).await;
         let outcome = match stop {
             Stop::NotConfirmed(reason) => return Err(NotConfirmed(reason)),
@@ -212,7 +219,7 @@ impl Sandbox {
 }
 
 impl Progress {
-    fn new(spec: &Spec) -> Self {
+    fn new(sandbox: SandboxId, spec: &Spec) -> Self {
         Self {
             outbound: Outbound::new(spec),
             streams: [Inbox::new(), Inbox::new(), Inbox::new()],
@@ -221,14 +228,16 @@ impl Progress {
             output_left: spec.limits.output_bytes,
             output_limit: spec.limits.output_bytes,
             memory_limit: spec.limits.memory_bytes,
+            sandbox,
             started: None,
+            first_output_at: None,
             verdict: None,
             exited: None,
             deadline: Instant::now() + spec.limits.timeout,
         }
     }
 
-    async fn drive(&mut self, sandbox: &mut Sandbox, mut run: Run<'_>) -> Stop {
+    async fn drive<T: From<Event>>(&mut self, sandbox: &mut Sandbox, mut run: Run<'_, T>) -> Stop {
         let mut cut = false;
         for _ in 0..=MAX_REATTACHES {
             let mut link = match self.link(sandbox, &mut run, cut).await {
@@ -249,10 +258,10 @@ impl Progress {
 
     /// Opens the execution in the agent: over the connection that there is, or after a cut over
     /// a new one.
-    async fn link(
+    async fn link<T>(
         &mut self,
         sandbox: &mut Sandbox,
-        run: &mut Run<'_>,
+        run: &mut Run<'_, T>,
         cut: bool,
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
@@ -284,11 +293,11 @@ impl Progress {
     }
 
     /// Passes messages on in both directions. `Ok`: the connection was cut, and by what.
-    async fn follow(
+    async fn follow<T: From<Event>>(
         &mut self,
         sandbox: &Sandbox,
         link: &mut Link,
-        run: &mut Run<'_>,
+        run: &mut Run<'_, T>,
     ) -> Result<String, Stop> {
         let mut death = sandbox.death.clone();
         let Run {
@@ -325,7 +334,7 @@ impl Progress {
                 reason = died(&mut death) => return Err(self.dead(&reason)),
                 permit = events.reserve(), if self.has_event() => {
                     if let (Ok(permit), Some(event)) = (permit, self.next_event()) {
-                        permit.send(event);
+                        permit.send(event.into());
                         self.extend_credit();
                     }
                 }
@@ -379,6 +388,7 @@ impl Progress {
             from_agent::Message::Started(started) => {
                 if self.started.is_none() {
                     self.started = Some(Started {
+                        at: Instant::now(),
                         warm: started.warm,
                         announced: false,
                     });
@@ -402,6 +412,9 @@ impl Progress {
         };
         self.streams[index].push(output.offset, &output.data)?;
         let length = output.data.len() as u64;
+        if index < 2 {
+            self.first_output_at.get_or_insert_with(Instant::now);
+        }
         let counter = match index {
             0 => &mut self.usage.stdout_bytes,
             1 => &mut self.usage.stderr_bytes,
@@ -442,7 +455,7 @@ impl Progress {
             && !started.announced
         {
             started.announced = true;
-            return Some(Event::Started { warm: started.warm });
+            return Some(Event::Started(self.sandbox.clone()));
         }
         if let Some(data) = self.streams[0].pop() {
             return Some(Event::Stdout(data));
@@ -516,6 +529,9 @@ impl Progress {
         Ended {
             outcome,
             usage: self.usage,
+            started_at: self.started.map(|started| started.at),
+            first_output_at: self.first_output_at,
+            warm: self.started.is_some_and(|started| started.warm),
             rest,
         }
     }

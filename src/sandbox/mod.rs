@@ -1,18 +1,14 @@
 //! A started sandbox as the rest of the program sees it.
 //!
-//! - `spec`: what is to be run in it, checked
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
 //! - `execution`: one program in it, across cut connections; `inbox`: its output on the way
 //! - `files`: the output files that it says it has
-//! - `outcome`: how a program ended
 
 mod channel;
 mod execution;
 mod files;
 mod inbox;
 mod outbound;
-pub mod outcome;
-pub mod spec;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,7 +16,7 @@ use tokio::sync::watch;
 
 pub use self::{
     channel::Channel,
-    execution::{Event, Input, Run},
+    execution::{Ended, Event, Input, NotConfirmed, Run},
     files::OutputChunk,
 };
 use crate::{

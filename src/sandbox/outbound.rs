@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{inbox::Violation, spec};
+use super::inbox::Violation;
+use crate::execution::{Program, Spec};
 use crate::proto::agent::{
     Acknowledged, Code, Command, Control, FileChunk, Input, Kill, Start, ToAgent, control::Action,
     start, to_agent::Message,
@@ -31,7 +32,7 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// Files first, then the start, then the end of input if there is none.
-    pub(super) fn new(spec: &spec::Spec) -> Self {
+    pub(super) fn new(spec: &Spec) -> Self {
         let mut outbound = Self::default();
         for file in &spec.files {
             let size = file.content.len();
@@ -178,11 +179,11 @@ const fn message(message: Message) -> ToAgent {
     }
 }
 
-fn start_message(spec: &spec::Spec) -> Start {
+fn start_message(spec: &Spec) -> Start {
     let limits = &spec.limits;
     Start {
         program: Some(match &spec.program {
-            spec::Program::Code {
+            Program::Code {
                 language,
                 source,
                 args,
@@ -191,9 +192,7 @@ fn start_message(spec: &spec::Spec) -> Start {
                 source: source.clone(),
                 args: args.clone(),
             }),
-            spec::Program::Command { args } => {
-                start::Program::Command(Command { args: args.clone() })
-            }
+            Program::Command { args } => start::Program::Command(Command { args: args.clone() }),
         }),
         env: spec.env.clone().into_iter().collect(),
         working_directory: spec.working_directory.clone(),

@@ -13,7 +13,7 @@ pub struct Spec {
     pub program: Program,
     /// Added to the pool's environment, over it. Names are not empty and hold neither '=' nor NUL.
     pub env: BTreeMap<String, String>,
-    /// Absolute and normalised: /workspace or below it.
+    /// Absolute and normalised: [`paths::WORKSPACE`](super::paths::WORKSPACE) or below it.
     pub working_directory: String,
     /// Written before the program starts. No path comes twice or is another one's directory.
     pub files: Vec<InputFile>,
@@ -47,7 +47,7 @@ pub enum Program {
 
 /// A file that is there when the program starts.
 pub struct InputFile {
-    /// Absolute and normalised, below /workspace.
+    /// Absolute and normalised, below [`paths::WORKSPACE`](super::paths::WORKSPACE).
     pub path: String,
     /// The whole file.
     pub content: Bytes,
