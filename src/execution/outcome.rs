@@ -25,6 +25,24 @@ pub enum Outcome {
     NotStarted(String),
 }
 
+impl Outcome {
+    /// Its name in logs and metrics, as in the API.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exited",
+            Self::Signaled(_) => "signaled",
+            Self::TimedOut(_) => "timed_out",
+            Self::OutOfMemory(_) => "out_of_memory",
+            Self::DiskLimit(_) => "disk_limit",
+            Self::OutputLimit(_) => "output_limit",
+            Self::Cancelled(_) => "cancelled",
+            Self::Lost(..) => "sandbox_lost",
+            Self::NotStarted(_) => "not_started",
+        }
+    }
+}
+
 /// What a caller may conclude from a lost sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostCause {
