@@ -157,6 +157,7 @@ pub(super) fn output_paths(given: Vec<String>, violations: &mut Violations) -> V
 }
 
 /// The glob without '.' and empty components: no file's path has them, so it could never match.
+/// A '**' at the end becomes '**/*': the first finds directories, and what is meant is the files.
 fn output_path(given: &str) -> Result<String, String> {
     if given.is_empty() {
         return Err("is empty: give a glob, for example out/*.csv".to_owned());
@@ -173,7 +174,7 @@ fn output_path(given: &str) -> Result<String, String> {
     if given.starts_with('/') {
         return Err("is absolute: give a glob relative to the working directory".to_owned());
     }
-    let components: Vec<&str> = given
+    let mut components: Vec<&str> = given
         .split('/')
         .filter(|component| !matches!(*component, "" | "."))
         .collect();
@@ -189,6 +190,9 @@ fn output_path(given: &str) -> Result<String, String> {
             "names a directory, and only files are returned: add **/* for all files in it"
                 .to_owned(),
         );
+    }
+    if components.last() == Some(&"**") {
+        components.push("*");
     }
     let glob = components.join("/");
     match glob::Pattern::new(&glob) {

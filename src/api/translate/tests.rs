@@ -360,6 +360,14 @@ fn a_refused_disk_limit_does_not_refuse_the_files_as_well() {
 }
 
 #[test]
+fn two_stars_at_the_end_of_a_glob_mean_the_files_below() {
+    let mut request = good();
+    request.output_paths = vec!["out/**".to_owned(), "**".to_owned(), "**/x".to_owned()];
+    let spec = spec(request, &rules()).unwrap();
+    assert_eq!(spec.output_paths, ["out/**/*", "**/*", "**/x"]);
+}
+
+#[test]
 fn a_pool_without_languages_says_so() {
     let pool = PoolRules {
         languages: Vec::new(),
