@@ -11,6 +11,10 @@ pub mod api;
 #[cfg(feature = "server")]
 pub mod backend;
 #[cfg(feature = "server")]
+pub mod dispatch;
+#[cfg(feature = "server")]
 pub mod execution;
+#[cfg(feature = "server")]
+pub mod pool;
 #[cfg(feature = "server")]
 pub mod sandbox;

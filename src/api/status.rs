@@ -13,6 +13,10 @@ use super::{
     input::InputError,
     violations::{InvalidSpec, quoted},
 };
+use crate::{
+    dispatch::{AlreadyExists, Refused},
+    pool::{LeaseError, ResizeError},
+};
 
 /// Bytes of violations in the details; they are sent as base64, one third longer.
 const MAX_DETAILS_BYTES: usize = 3 * 1024;
@@ -39,6 +43,24 @@ pub enum Refusal {
         /// What the client asked for.
         name: String,
     },
+    /// The id of the execution is not new.
+    #[error(transparent)]
+    AlreadyExists(#[from] AlreadyExists),
+    /// The pool gives no sandbox.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The pool keeps its size.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::AlreadyExists(error) => error.into(),
+            Refused::Lease(error) => error.into(),
+        }
+    }
 }
 
 impl Refusal {
@@ -48,6 +70,17 @@ impl Refusal {
         match self {
             Self::Spec(_) | Self::Input(_) => Code::InvalidArgument,
             Self::UnknownPool { .. } => Code::NotFound,
+            Self::AlreadyExists(_) => Code::AlreadyExists,
+            Self::Lease(
+                LeaseError::QueueFull { .. }
+                | LeaseError::CallerQueueFull { .. }
+                | LeaseError::QueueTimeout { .. },
+            ) => Code::ResourceExhausted,
+            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown) => Code::Unavailable,
+            Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
+                Code::InvalidArgument
+            }
+            Self::Resize(ResizeError::Drained) => Code::FailedPrecondition,
         }
     }
 }
@@ -57,14 +90,27 @@ impl From<Refusal> for Status {
         let code = refusal.code();
         match refusal {
             Refusal::Spec(invalid) => bad_request(code, spec_violations(invalid)),
-            Refusal::Input(error) => bad_request(
+            Refusal::Input(error) => bad_field(code, error.field(), error.to_string()),
+            Refusal::Lease(
+                LeaseError::QueueFull { retry_after, .. }
+                | LeaseError::CallerQueueFull { retry_after, .. },
+            ) => Status::with_error_details(
                 code,
-                Listed {
-                    violations: vec![FieldViolation::new(error.field(), error.to_string())],
-                    omitted: 0,
-                },
+                refusal.to_string(),
+                ErrorDetails::with_retry_info(Some(retry_after)),
             ),
-            Refusal::UnknownPool { .. } => Status::new(code, refusal.to_string()),
+            Refusal::Resize(ResizeError::NoSandboxes) => {
+                bad_field(code, "max_sandboxes", refusal.to_string())
+            }
+            Refusal::Resize(ResizeError::MinIdleAboveMax { .. }) => {
+                bad_field(code, "min_idle", refusal.to_string())
+            }
+            Refusal::UnknownPool { .. }
+            | Refusal::AlreadyExists(_)
+            | Refusal::Lease(
+                LeaseError::QueueTimeout { .. } | LeaseError::Drained | LeaseError::ShuttingDown,
+            )
+            | Refusal::Resize(ResizeError::Drained) => Status::new(code, refusal.to_string()),
         }
     }
 }
@@ -97,6 +143,16 @@ fn spec_violations(invalid: InvalidSpec) -> Listed {
         violations: listed,
         omitted,
     }
+}
+
+fn bad_field(code: Code, field: &str, text: String) -> Status {
+    bad_request(
+        code,
+        Listed {
+            violations: vec![FieldViolation::new(field, text)],
+            omitted: 0,
+        },
+    )
 }
 
 fn bad_request(code: Code, listed: Listed) -> Status {

@@ -8,6 +8,7 @@
 mod environment;
 mod files;
 mod limits;
+pub mod outcome;
 mod program;
 #[cfg(test)]
 mod tests;

@@ -126,7 +126,10 @@ mod tests {
         let known = known(10);
         let mut claim = known.begin("a", "1").unwrap();
         assert!(known.begin("a", "1").is_err());
-        assert!(known.begin("b", "1").is_ok(), "another caller's id is another id");
+        assert!(
+            known.begin("b", "1").is_ok(),
+            "another caller's id is another id"
+        );
         claim.ran();
         drop(claim);
         assert!(known.begin("a", "1").is_err());

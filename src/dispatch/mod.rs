@@ -14,12 +14,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
+use self::known::Known;
 pub use self::{
     known::{AlreadyExists, KnownSettings},
     provision::SandboxProvision,
     run::{Admission, Refused, Request, Timings, Update},
 };
-use self::known::Known;
 use crate::pool::{LeaseError, Pool};
 
 /// A pool of real sandboxes.
@@ -93,7 +93,8 @@ impl Dispatcher {
             }
         };
         if tokio::time::timeout(grace, ended).await.is_err() {
-            let reason = format!("the server is shutting down and its grace time of {grace:?} is over");
+            let reason =
+                format!("the server is shutting down and its grace time of {grace:?} is over");
             self.stop.send_replace(Some(reason));
             while self.running.strong_count() > 1 {
                 let _ = tokio::time::timeout(Duration::from_millis(10), all_ended.recv()).await;

@@ -140,7 +140,11 @@ impl Admission {
         self.run_in_span(input, updates).instrument(span).await;
     }
 
-    async fn run_in_span(mut self, mut input: mpsc::Receiver<Input>, updates: mpsc::Sender<Update>) {
+    async fn run_in_span(
+        mut self,
+        mut input: mpsc::Receiver<Input>,
+        updates: mpsc::Sender<Update>,
+    ) {
         self.claim.ran();
         let mut tried = 1;
         let ended = loop {
@@ -162,7 +166,11 @@ impl Admission {
                 break lost_before_start(reason);
             }
             tried += 1;
-            match self.pool.lease(&self.request.caller, self.request.wait).await {
+            match self
+                .pool
+                .lease(&self.request.caller, self.request.wait)
+                .await
+            {
                 // The first one is deleted with this.
                 Ok(lease) => self.lease = lease,
                 Err(refused) => break lost_before_start(format!("{reason}; then {refused}")),

@@ -560,9 +560,9 @@ fn caller_gone() -> Outcome {
 }
 
 async fn stopped(stop: &mut watch::Receiver<Option<String>>) -> String {
-    match stop.wait_for(Option::is_some).await {
-        Ok(reason) => reason.clone().unwrap_or_default(),
-        // Nobody can stop it any more.
-        Err(_) => std::future::pending().await,
+    if let Ok(reason) = stop.wait_for(Option::is_some).await {
+        return reason.clone().unwrap_or_default();
     }
+    // Nobody can stop it any more.
+    std::future::pending().await
 }
