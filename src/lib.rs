@@ -4,3 +4,6 @@
 pub mod proto;
 
 pub mod backend;
+
+#[cfg(feature = "server")]
+pub mod pool;
