@@ -11,6 +11,8 @@ pub mod api;
 #[cfg(feature = "server")]
 pub mod backend;
 #[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
 pub mod dispatch;
 #[cfg(feature = "server")]
 pub mod execution;
@@ -18,3 +20,5 @@ pub mod execution;
 pub mod pool;
 #[cfg(feature = "server")]
 pub mod sandbox;
+#[cfg(feature = "server")]
+pub mod serve;
