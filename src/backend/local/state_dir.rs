@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::cgroup::Cgroups;
+use super::cgroup::{Cgroup, Cgroups};
 
 /// How often, and how long in between, a dead server's processes are killed before giving up.
 const KILL_ROUNDS: u32 = 200;
@@ -31,6 +31,7 @@ pub struct StateDirError {
 pub struct StateDir {
     server: String,
     path: PathBuf,
+    cgroup: Cgroup,
     /// Locked while this lives.
     _lock: File,
 }
@@ -59,6 +60,7 @@ impl StateDir {
         Ok(Self {
             server: server.to_owned(),
             path,
+            cgroup: cgroups.server(server),
             _lock: file,
         })
     }
@@ -76,7 +78,10 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next server.
+        // What cannot be removed now is removed by the next server, which looks for the directory.
+        if self.cgroup.kill_and_remove().is_err() {
+            return;
+        }
         let _ = fs::remove_dir_all(&self.path);
     }
 }
