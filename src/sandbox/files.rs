@@ -51,8 +51,13 @@ impl FileReader {
         self.bytes.extend_from_slice(data);
     }
 
-    /// The next whole piece.
-    pub(super) fn next(&mut self) -> Result<Option<OutputChunk>, BadFiles> {
+    /// Whether [`Self::next`] has something to tell.
+    pub(super) fn has_next(&self) -> bool {
+        !matches!(self.whole_piece(), Ok(None))
+    }
+
+    /// Where the next piece begins and how long it is, if it is there whole.
+    fn whole_piece(&self) -> Result<Option<(usize, usize)>, BadFiles> {
         let mut ahead = &self.bytes[..];
         // A length below 128 KiB takes three bytes; more than that is not waited for.
         if ahead.len() < 3 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
@@ -66,7 +71,14 @@ impl FileReader {
         if ahead.len() < length {
             return Ok(None);
         }
-        let prefix = self.bytes.len() - ahead.len();
+        Ok(Some((self.bytes.len() - ahead.len(), length)))
+    }
+
+    /// The next whole piece.
+    pub(super) fn next(&mut self) -> Result<Option<OutputChunk>, BadFiles> {
+        let Some((prefix, length)) = self.whole_piece()? else {
+            return Ok(None);
+        };
         self.bytes.advance(prefix);
         let piece = self.bytes.split_to(length);
         let chunk =
