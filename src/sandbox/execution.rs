@@ -309,6 +309,8 @@ impl Progress {
         } = run;
         // Until the whole start has been handed over, the deadline is the program's own.
         let mut confirming = false;
+        // Signals may come long after the end of stdin.
+        let mut caller_speaks = true;
         loop {
             if self.outbound.is_empty() && self.started.is_none() && !confirming {
                 confirming = true;
@@ -343,10 +345,14 @@ impl Progress {
                         permit.send(message);
                     }
                 }
-                from_caller = input.recv(), if self.takes_input() => match from_caller {
+                from_caller = input.recv(), if caller_speaks && self.takes_input() => match from_caller {
                     Some(Input::Data(data)) => self.outbound.input(data),
                     Some(Input::Signal(number)) => self.outbound.signal(number),
-                    Some(Input::Close) | None => self.outbound.close_input(),
+                    Some(Input::Close) => self.outbound.close_input(),
+                    None => {
+                        caller_speaks = false;
+                        self.outbound.close_input();
+                    }
                 },
             }
         }
