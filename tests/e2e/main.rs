@@ -13,4 +13,10 @@
 mod harness;
 
 mod bad_input;
+mod files;
+mod hostile;
+mod ids;
+mod limits;
+mod queue;
 mod running;
+mod streams;

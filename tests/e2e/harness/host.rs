@@ -100,12 +100,15 @@ impl HostSandbox {
         !cgroups(&self.below).is_empty()
     }
 
-    /// gVisor's kernel for it: the process that is the sandbox.
-    pub fn sentry(&self) -> i32 {
+    /// Kills gVisor's kernel for it: the process that is the sandbox.
+    pub fn kill(&self) {
         let found = cgroups(&self.below)
             .iter()
             .flat_map(|dir| processes_in(dir))
             .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
-        found.expect("the sandbox has a gVisor process")
+        kill(
+            found.expect("the sandbox has a gVisor process"),
+            libc::SIGKILL,
+        );
     }
 }

@@ -39,6 +39,15 @@ max_sandboxes = 2
 limits.default.queue_timeout = "80s"
 languages.python = { interpreter = "/usr/bin/python3", preload = ["numpy", "uuid", "random"] }
 
+# With hardly any room for files.
+[pools.tight]
+min_idle = 1
+max_sandboxes = 2
+limits.default.queue_timeout = "80s"
+volumes = { workspace = "16MiB", tmp = "4MiB", home = "4MiB" }
+languages.python.interpreter = "/usr/bin/python3"
+languages.bash = {}
+
 # In which nothing ever runs: all its requests are refused.
 [pools.still]
 min_idle = 1
