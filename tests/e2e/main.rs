@@ -13,10 +13,14 @@
 mod harness;
 
 mod bad_input;
+mod clients;
 mod files;
 mod hostile;
 mod ids;
+mod isolation;
+mod life;
 mod limits;
+mod pools;
 mod queue;
 mod running;
 mod streams;

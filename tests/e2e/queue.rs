@@ -115,7 +115,10 @@ async fn waiting_ends_at_the_queue_timeout_or_the_clients_deadline() {
     let since = Instant::now();
     let status = bash("true").queue_timeout(timeout).refused(&client).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    assert!(status.message().contains("no sandbox became free within 7"), "{status}");
+    assert!(
+        status.message().contains("no sandbox became free within 7"),
+        "{status}"
+    );
     assert!(since.elapsed() >= timeout);
 
     // The client's own deadline comes first.

@@ -22,6 +22,7 @@ pub use self::{
     client::Client,
     execution::{Done, Execution},
     host::HostSandbox,
+    pools::next_that,
     proxy::Proxy,
     server::{Server, ServerBuilder, state_dir},
     shared::{Exclusive, exclusive, main_pool, shared},

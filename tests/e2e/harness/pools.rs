@@ -40,11 +40,10 @@ impl Client {
         let mut last = None;
         let seen = tokio::time::timeout(super::PATIENCE, async {
             loop {
-                let pool = changes
-                    .message()
-                    .await
-                    .unwrap()
-                    .expect("a watch does not end");
+                let changed = changes.message().await.unwrap();
+                assert!(changed.is_some(), "a watch does not end");
+                // A watch may lag behind what has been done, GetPool does not.
+                let pool = self.pool(name).await;
                 if wanted(&pool) {
                     return pool;
                 }
