@@ -12,6 +12,7 @@ use super::{Server, soon};
 /// One connection. Clones share it; the last one that is dropped closes it.
 #[derive(Clone)]
 pub struct Client {
+    pub channel: Channel,
     pub executions: ExecutionServiceClient<Channel>,
     pub pools: PoolServiceClient<Channel>,
 }
@@ -40,7 +41,8 @@ impl Client {
         Self {
             executions: ExecutionServiceClient::new(channel.clone())
                 .max_decoding_message_size(64 << 20),
-            pools: PoolServiceClient::new(channel),
+            pools: PoolServiceClient::new(channel.clone()),
+            channel,
         }
     }
 }
