@@ -296,7 +296,7 @@ async fn shutdown_ends_starts_before_it_deletes_them_and_waits_for_leases() {
         LeaseError::ShuttingDown
     );
     drop(lease);
-    shutdown.await;
+    tokio::time::timeout(HOUR, shutdown).await.unwrap();
     assert_eq!(memory.alive(), [""; 0]);
     assert_eq!(pool.status().sandboxes(), 0);
     assert_eq!(memory.deleted_while_starting(), 0);
