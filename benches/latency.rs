@@ -2,7 +2,12 @@
 //!
 //! Each sample is the first use of a fresh, warm sandbox that was idle before; samples of both
 //! sides alternate. SAMPLES and IDLE_MS shorten a run.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
 
 mod common;
 
@@ -82,7 +87,12 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
         let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
         println!(
             "| {name} | {} | {} | {} | {} | {:.2} | {:.2} |",
-            ms(ours[0]), ms(ours[1]), ms(floor[0]), ms(floor[1]), ratio(0), ratio(1)
+            ms(ours[0]),
+            ms(ours[1]),
+            ms(floor[0]),
+            ms(floor[1]),
+            ratio(0),
+            ratio(1)
         );
     };
     row(
@@ -106,7 +116,9 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
         ("server: leased", |s| server_time(s.timings.leased)),
         ("server: started", |s| server_time(s.timings.started)),
         ("client: Started", |s| s.started),
-        ("server: first output", |s| server_time(s.timings.first_output)),
+        ("server: first output", |s| {
+            server_time(s.timings.first_output)
+        }),
         ("client: first output", |s| s.first_output),
         ("server: finished", |s| server_time(s.timings.finished)),
         ("client: Finished", |s| s.finished),

@@ -73,7 +73,12 @@ impl Floor {
         let (mut control, theirs) = UnixStream::pair().unwrap();
         let exec = runsc(&dir)
             .args(["exec", "--user", "65532:65532", "--cwd", "/workspace"])
-            .args(["--env", &format!("BOOT={BOOT}"), "--env", &format!("MAIN={program}")])
+            .args([
+                "--env",
+                &format!("BOOT={BOOT}"),
+                "--env",
+                &format!("MAIN={program}"),
+            ])
             .args(["--env", "PATH=/usr/local/bin:/usr/bin:/bin"])
             .args(["--env", "HOME=/home/sandbox", "--env", "LANG=C.UTF-8"])
             .args([&id, "/bin/sh", "-c", START])
@@ -120,7 +125,9 @@ impl Drop for Floor {
     fn drop(&mut self) {
         let _ = self.exec.kill();
         let _ = self.exec.wait();
-        let _ = runsc(&self.dir).args(["delete", "--force", &self.id]).status();
+        let _ = runsc(&self.dir)
+            .args(["delete", "--force", &self.id])
+            .status();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

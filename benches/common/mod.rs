@@ -1,5 +1,11 @@
 //! What the benches share: a server of the release build, its client, quantiles, a table.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
 
 pub mod floor;
 
@@ -30,7 +36,11 @@ pub struct Server {
 fn agent() -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_sandpool")).with_file_name("sandpool-agent");
     let agent = std::env::var_os("SANDPOOL_AGENT").map_or(built, PathBuf::from);
-    assert!(agent.exists(), "no agent at {}: run `make build`", agent.display());
+    assert!(
+        agent.exists(),
+        "no agent at {}: run `make build`",
+        agent.display()
+    );
     agent.canonicalize().unwrap()
 }
 
@@ -110,7 +120,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.state_dir);
     }
