@@ -4,3 +4,5 @@
 pub mod proto;
 
 pub mod backend;
+#[cfg(feature = "server")]
+pub mod config;

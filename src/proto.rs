@@ -3,6 +3,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::large_enum_variant,
     unreachable_pub
 )]
 

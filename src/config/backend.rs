@@ -1,0 +1,114 @@
+//! `[backend.*]`: where sandboxes come from.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{check::Check, units};
+
+/// Where sandboxes come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendConfig {
+    /// gVisor, run directly on this machine.
+    pub local: LocalConfig,
+}
+
+/// gVisor, run directly on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalConfig {
+    /// gVisor's program: a path, or a name that is looked up in PATH. Default runsc.
+    pub runsc: PathBuf,
+    /// How gVisor intercepts system calls. No unit; default systrap.
+    pub platform: Platform,
+    /// Where bundles, sockets and gVisor's own state live; belongs to one server at a time.
+    /// An absolute path; default /run/sandpool.
+    pub state_dir: PathBuf,
+    /// The program sandpool-agent; "" (the default) takes the one beside the server's own
+    /// executable. An absolute path.
+    #[serde(with = "units::path_or_empty")]
+    pub agent: Option<PathBuf>,
+    /// How long a cut connection to a sandbox is tried again before the sandbox counts as lost.
+    /// A duration from 1s to 10m; default 30s.
+    #[serde(with = "units::duration")]
+    pub reattach_timeout: Duration,
+    /// What sandboxes reach of the network. No unit; default none.
+    pub network: Network,
+}
+
+/// How gVisor intercepts system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// By seccomp; works everywhere.
+    Systrap,
+    /// By virtualisation; needs /dev/kvm.
+    Kvm,
+    /// By ptrace; slow, for old gVisor releases.
+    Ptrace,
+}
+
+impl Platform {
+    /// What `runsc --platform` calls it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Systrap => "systrap",
+            Self::Kvm => "kvm",
+            Self::Ptrace => "ptrace",
+        }
+    }
+}
+
+/// What sandboxes reach of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Nothing but their own loopback: the only value for now.
+    None,
+}
+
+impl Network {
+    /// What `runsc --network` calls it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+        }
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            runsc: PathBuf::from("runsc"),
+            platform: Platform::Systrap,
+            state_dir: PathBuf::from("/run/sandpool"),
+            agent: None,
+            reattach_timeout: Duration::from_secs(30),
+            network: Network::None,
+        }
+    }
+}
+
+impl LocalConfig {
+    pub(super) fn check(&self, check: &mut Check) {
+        if self.runsc.as_os_str().is_empty() {
+            check.problem("backend.local.runsc", "a path or a program's name");
+        }
+        if !self.state_dir.is_absolute() {
+            check.problem("backend.local.state_dir", "an absolute path");
+        }
+        if self.agent.as_ref().is_some_and(|path| !path.is_absolute()) {
+            check.problem("backend.local.agent", "an absolute path, or \"\"");
+        }
+        let timeout = self.reattach_timeout;
+        if timeout < Duration::from_secs(1) || timeout > Duration::from_secs(600) {
+            check.problem(
+                "backend.local.reattach_timeout",
+                "a duration from 1s to 10m",
+            );
+        }
+    }
+}

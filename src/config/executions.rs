@@ -1,0 +1,37 @@
+//! `[executions]`: what is remembered of them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{check::Check, units};
+
+/// How long an execution id is known, so that the same id does not run twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutionsConfig {
+    /// How many ended executions are remembered; the oldest is forgotten first.
+    /// A number from 1 to 10,000,000; default 10000.
+    pub remembered: u32,
+    /// How long an ended execution is remembered. A duration, at most a day; default 10m.
+    #[serde(with = "units::duration")]
+    pub remember_for: Duration,
+}
+
+impl Default for ExecutionsConfig {
+    fn default() -> Self {
+        Self {
+            remembered: 10_000,
+            remember_for: Duration::from_secs(600),
+        }
+    }
+}
+
+impl ExecutionsConfig {
+    pub(super) fn check(&self, check: &mut Check) {
+        check.range("executions.remembered", self.remembered, 1, 10_000_000);
+        if self.remember_for > Duration::from_secs(24 * 3600) {
+            check.problem("executions.remember_for", "a duration of at most 1d");
+        }
+    }
+}
