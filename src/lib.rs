@@ -5,4 +5,10 @@ pub mod proto;
 
 pub mod backend;
 #[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod serve;
+#[cfg(feature = "server")]
+pub mod telemetry;
