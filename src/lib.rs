@@ -2,12 +2,26 @@
 //! sandboxes. See docs/architecture.md for the rooms and the arrows between them.
 
 pub mod proto;
+mod reaper;
 
+#[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
 pub mod backend;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod dispatch;
+#[cfg(feature = "server")]
+pub mod execution;
+#[cfg(feature = "server")]
+pub mod pool;
+#[cfg(feature = "server")]
+pub mod sandbox;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]

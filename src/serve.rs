@@ -1,21 +1,221 @@
-//! Wires the parts together and runs the server.
+//! The one place that wires: from a configuration to a running server.
 
-use crate::config::Config;
+mod pools;
 
-/// Why the server ended, or did not start.
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::oneshot};
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    api::{Executions, PoolAdministration},
+    backend::local::{Machine, StateDirError},
+    config::Config,
+    dispatch::{Dispatcher, KnownSettings},
+    proto::v1::{
+        self, execution_service_server::ExecutionServiceServer,
+        pool_service_server::PoolServiceServer,
+    },
+};
+
+/// The largest request: a spec with its files.
+const MAX_MESSAGE: usize = 32 << 20;
+/// Calls at once on one connection.
+const MAX_STREAMS: u32 = 1024;
+/// A client that is silent this long is asked whether it is there, and is gone if it does not
+/// answer within the other: its programs are cancelled then.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers on their way may take once everything has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Why the server does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The parts are not wired together yet.
-    #[error("this build has no server yet")]
-    NotWired,
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// From the configuration.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The machine lacks what the local backend needs.
+    #[error("cannot {step}: {source}; `sandpool doctor` says what is missing")]
+    Machine {
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What a dead server left cannot be removed, or there is no place for this one's.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// A pool's language has no interpreter in its root file system.
+    #[error("pools.{pool}.languages.{language}: {reason}")]
+    Language {
+        /// The pool.
+        pool: String,
+        /// The language.
+        language: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// Reflection's descriptors, or the server itself.
+    #[error("the server failed: {0}")]
+    Server(String),
 }
 
-/// Serves until a signal ends it.
+/// What a server tells while it runs.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Resolves once every pool has been warm.
+    pub warm: oneshot::Receiver<()>,
+}
+
+/// Serves until `shutdown` resolves and everything is deleted.
+///
+/// `announce` is called once the address is bound.
 ///
 /// # Errors
-/// What kept it from starting, or ended it before a signal did.
-#[allow(clippy::unused_async)]
-pub async fn run(config: Config) -> Result<(), ServeError> {
-    drop(config);
-    Err(ServeError::NotWired)
+/// See [`ServeError`].
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+    announce: impl FnOnce(Running),
+) -> Result<(), ServeError> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let server = format!("{:08x}", rand::random::<u32>());
+    let machine = pools::machine(&config.backend.local, &server)?;
+    let dispatcher = start_pools(&config, &machine, &server)?;
+    let result = serve(&config, listener, dispatcher, shutdown, |warm| {
+        announce(Running { address, warm });
+    })
+    .await;
+    // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
+    drop(machine);
+    result
+}
+
+type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);
+
+fn start_pools(config: &Config, machine: &Machine, server: &str) -> Result<Parts, ServeError> {
+    let mut started = std::collections::BTreeMap::new();
+    let mut by_name = std::collections::BTreeMap::new();
+    for (name, pool) in &config.pools {
+        let (sandboxes, info) = pools::start(name, pool, machine, server)?;
+        started.insert(name.clone(), sandboxes);
+        by_name.insert(name.clone(), info);
+    }
+    let known = KnownSettings {
+        remembered: config.executions.remembered as usize,
+        remember_for: config.executions.remember_for,
+    };
+    let dispatcher = Dispatcher::new(started, known, config.backend.local.reattach_timeout);
+    let pools = Arc::new(crate::api::Pools {
+        by_name,
+        default: config.default_pool.clone(),
+    });
+    Ok((dispatcher, pools))
+}
+
+async fn serve(
+    config: &Config,
+    listener: TcpListener,
+    (dispatcher, pools): Parts,
+    shutdown: impl Future<Output = ()> + Send,
+    announce: impl FnOnce(oneshot::Receiver<()>),
+) -> Result<(), ServeError> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let failed = |error: tonic_reflection::server::Error| ServeError::Server(error.to_string());
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let serving = |status| {
+        let health = health.clone();
+        async move { health.set_service_status("", status).await }
+    };
+    serving(tonic_health::ServingStatus::NotServing).await;
+
+    let executions = ExecutionServiceServer::new(Executions {
+        dispatcher: dispatcher.clone(),
+        pools: pools.clone(),
+    })
+    .max_decoding_message_size(MAX_MESSAGE);
+    let administration = PoolServiceServer::new(PoolAdministration {
+        dispatcher: dispatcher.clone(),
+        pools,
+    });
+    let (stop, stopped) = oneshot::channel();
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(executions)
+        .add_service(administration)
+        .add_service(health_service)
+        .add_service(reflection().build_v1().map_err(failed)?)
+        .add_service(reflection().build_v1alpha().map_err(failed)?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async {
+                // A dropped sender means the same.
+                let _: Result<(), _> = stopped.await;
+            },
+        );
+    let server = async {
+        server
+            .await
+            .map_err(|error| ServeError::Server(error.to_string()))
+    };
+
+    let (warm, is_warm) = oneshot::channel();
+    announce(is_warm);
+    let warming = async {
+        for (_, pool) in dispatcher.pools() {
+            pool.warm().await;
+        }
+        serving(tonic_health::ServingStatus::Serving).await;
+        // Nobody need be interested.
+        let _ = warm.send(());
+        std::future::pending::<()>().await;
+    };
+    let until_stopped = async {
+        tokio::select! {
+            () = shutdown => {}
+            () = warming => {}
+        }
+        tracing::info!("shutting down");
+        serving(tonic_health::ServingStatus::NotServing).await;
+        let _ = stop.send(());
+        dispatcher.clone().shutdown(config.shutdown.grace).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::pin!(until_stopped);
+    tokio::pin!(server);
+    // A server that ends by itself has failed, or has answered everyone after the shutdown.
+    tokio::select! {
+        () = &mut until_stopped => Ok(()),
+        result = &mut server => {
+            match result {
+                Err(error) => {
+                    dispatcher.clone().shutdown(Duration::ZERO).await;
+                    Err(error)
+                }
+                Ok(()) => {
+                    until_stopped.await;
+                    Ok(())
+                }
+            }
+        }
+    }
 }

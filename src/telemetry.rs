@@ -34,7 +34,12 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = if json {
-        lines.json().flatten_event(true).boxed()
+        // The current span alone: the list would have the same once more.
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed()
     } else {
         lines.with_ansi(terminal).with_target(false).boxed()
     };

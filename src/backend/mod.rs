@@ -3,6 +3,8 @@
 //! A backend gives a started sandbox's byte stream, and tells of its life and death. It knows
 //! nothing of gRPC, of pools or of what is said over the stream.
 
+pub mod local;
+
 use std::{fmt, pin::Pin};
 
 use async_trait::async_trait;

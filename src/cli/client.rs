@@ -87,8 +87,19 @@ fn root_cause(error: &dyn Error) -> String {
 
 /// The code, the message and each field that was wrong, over several lines.
 fn describe(status: &Status) -> String {
-    let mut text = format!("{}: {}", name(status.code()), printable(status.message()));
-    if let Some(bad) = status.get_details_bad_request() {
+    let bad = status.get_details_bad_request();
+    // A message that tells of each field, for clients that show nothing else, is not told twice.
+    let told = bad.as_ref().is_some_and(|bad| {
+        let mut fields = bad.field_violations.iter();
+        fields.all(|violation| status.message().contains(&violation.description))
+    });
+    let message = if told {
+        "the request is wrong".to_owned()
+    } else {
+        printable(status.message())
+    };
+    let mut text = format!("{}: {message}", name(status.code()));
+    if let Some(bad) = bad {
         for violation in bad.field_violations {
             let field = printable(&violation.field);
             let _ = write!(text, "\n  {field}: {}", printable(&violation.description));

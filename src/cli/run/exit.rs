@@ -14,7 +14,7 @@ const SIGNALED: u8 = 128;
 const SIGINT: u8 = 2;
 const SIGKILL: u8 = 9;
 const SIGPIPE: u8 = 13;
-/// "File size limit exceeded", the nearest that there is to an output limit.
+/// "File size limit exceeded", the nearest that there is to a limit of output or disk.
 const SIGXFSZ: u8 = 25;
 
 /// The call was cancelled from here.
@@ -66,6 +66,10 @@ impl Exit {
             Outcome::OutputLimit(end) => Self::because(
                 SIGNALED + SIGXFSZ,
                 format!("more output than {}", ByteSize::new(end.output_bytes)),
+            ),
+            Outcome::DiskLimit(end) => Self::because(
+                SIGNALED + SIGXFSZ,
+                format!("more in files than {}", ByteSize::new(end.disk_bytes)),
             ),
             Outcome::Cancelled(end) => Self::because(
                 OWN_TROUBLE,

@@ -22,7 +22,7 @@ use spec::SpecError;
 /// What `--help` ends with.
 const AFTER_HELP: &str = "\
 Exits with the program's own code, or 128 + N if signal N ended it; with 124 on timeout, 137 out \
-of memory, 153 beyond the output limit, 130 when cancelled from here, 126 if the program could not \
+of memory, 153 beyond the output or disk limit, 130 when cancelled from here, 126 if the program could not \
 be started, and 125 for whatever is not the program's doing.\n\n\
 The first Ctrl-C is sent to the program, the second cancels it.";
 

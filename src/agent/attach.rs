@@ -1,0 +1,36 @@
+//! `sandpool-agent attach`: started from outside the sandbox, it hands its stdin and stdout to
+//! the agent and waits until the agent is done with them.
+
+use std::{
+    io::{self, IoSlice, Read},
+    mem::MaybeUninit,
+    os::{fd::AsFd, unix::net::UnixStream},
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::SOCKET;
+
+/// Brings the agent a connection.
+///
+/// # Errors
+/// When the agent cannot be reached or does not take it.
+pub fn attach() -> io::Result<()> {
+    let mut agent = UnixStream::connect(SOCKET)?;
+    {
+        let stdin = rustix::stdio::stdin();
+        let stdout = rustix::stdio::stdout();
+        let descriptors = [stdin.as_fd(), stdout.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(
+            &agent,
+            &[IoSlice::new(&[1])],
+            &mut control,
+            SendFlags::empty(),
+        )?;
+    }
+    // The agent never writes here: it closes when the connection has ended.
+    agent.read_to_end(&mut Vec::new()).map(drop)
+}

@@ -1,0 +1,83 @@
+# Runs inside python3 before its main script does: `site` imports this by its name. It imports the
+# pool's modules, warms up, waits for the start, and returns; python3 then runs the main script by
+# itself, so tracebacks, SystemExit, atexit and multiprocessing are python3's own.
+#
+# Descriptor 3, a socket, carries:  in: modules to import, separated by blanks, one line
+#                                   out: one byte once this interpreter waits
+#                                   in: the start: 4 bytes of length, then texts that end with NUL:
+#                                       working directory, number of arguments, arguments, NAME=value...
+
+
+def _boot():
+    import os
+    import sys
+    import time
+
+    def read(n):
+        parts = []
+        while n:
+            part = os.read(3, n)
+            if not part:
+                os._exit(0)  # the agent has gone
+            parts.append(part)
+            n -= len(part)
+        return b"".join(parts)
+
+    # Not by os.path: what a plain start has not imported yet stays so.
+    here = __file__.rpartition("/")[0]
+    sys.path[:] = [p for p in sys.path if p != here]
+    sys.path_importer_cache.pop(here, None)
+    given = os.environ.pop("PYTHONPATH").split(":")[1:]
+    if given:
+        os.environ["PYTHONPATH"] = ":".join(given)
+    del sys.modules["sitecustomize"]
+    try:
+        __import__("sitecustomize")
+    except ImportError:
+        import types
+
+        sys.modules["sitecustomize"] = types.ModuleType("sitecustomize")
+
+    line = b""
+    while not line.endswith(b"\n"):
+        line += read(1)
+    for name in line.decode().split():
+        try:
+            __import__(name)
+        except ImportError as e:
+            os.write(2, f"sandpool: cannot preload {name}: {e}\n".encode())
+            os._exit(1)
+
+    # The first run of anything costs milliseconds: page faults, lazy caches. So compile and run
+    # a small program here, and let it print through streams of the same kind.
+    out = open("/dev/null", "w", buffering=1)
+    saved, sys.stdout = sys.stdout, out
+    try:
+        for _ in range(3):
+            code = compile("print(6*7)\nprint('a', 1.5, [1], {2: 3})\n", sys.argv[0], "exec")
+            exec(code, {"__name__": "warm-up"})
+    finally:
+        sys.stdout = saved
+        out.close()
+    time.tzset()
+    # As on a terminal: a line is sent when it is complete, so that output streams.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(line_buffering=True)
+
+    os.write(3, b"r")
+    fields = read(int.from_bytes(read(4), "big")).split(b"\0")
+    os.close(3)
+    count = int(fields[1])
+    for field in fields[2 + count : -1]:
+        name, _, value = field.partition(b"=")
+        os.environb[name] = value
+    time.tzset()
+    os.chdir(fields[0])
+    sys.argv[1:] = map(os.fsdecode, fields[2 : 2 + count])
+    sys.orig_argv[2:] = sys.argv[1:]
+    # python3 puts the script's own directory before this.
+    sys.path.insert(0, os.fsdecode(fields[0]))
+
+
+_boot()

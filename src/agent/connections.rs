@@ -1,0 +1,208 @@
+//! The byte streams that the server comes in by.
+//!
+//! The first is the agent's own stdin and stdout. Further ones are brought by `sandpool-agent
+//! attach`, which is started from outside the sandbox and hands over its stdin and stdout.
+
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::{
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
+    },
+    process::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
+    net::{UnixListener, UnixStream},
+};
+
+use super::{SOCKET, server::Agent};
+use crate::proto::agent::agent_service_server::AgentServiceServer;
+
+/// Larger than what one stream may have under way (see the server's `sandbox::channel`), so that
+/// h2's windows never bind before the protocol's own credit does.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const MAX_FRAME: u32 = 64 * 1024;
+/// One program, its reconnects, and the preparation.
+const MAX_STREAMS: u32 = 64;
+/// The server asks every 15 s; one that has not been heard for longer than this has gone.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Serves all connections for as long as the sandbox lives.
+pub(super) async fn serve(agent: Agent) -> io::Result<()> {
+    let listener = UnixListener::bind(SOCKET)?;
+    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    // Each connection's task ends with the connection.
+    tokio::spawn(serve_connection(agent.clone(), stdin, stdout, None));
+    loop {
+        let (attach, _) = listener.accept().await?;
+        let agent = agent.clone();
+        tokio::spawn(async move {
+            // Whoever is not let in is not answered.
+            if let Ok((stdin, stdout)) = admit(&attach).await {
+                serve_connection(agent, stdin, stdout, Some(attach)).await;
+            }
+        });
+    }
+}
+
+/// `attach` is held until the connection ends: its other end waits for that.
+async fn serve_connection(agent: Agent, read: OwnedFd, write: OwnedFd, attach: Option<UnixStream>) {
+    let Ok(stream) = DescriptorPair::new(read, write) else {
+        return;
+    };
+    let service = TowerToHyperService::new(AgentServiceServer::new(agent));
+    // How it ended does not matter: the server comes back or deletes the sandbox.
+    let _ = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(attach.is_some().then_some(KEEPALIVE))
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    drop(attach);
+}
+
+/// Takes two descriptors from a peer that was started from outside the sandbox.
+async fn admit(attach: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
+    // SO_PEERCRED names PID 1 itself in gVisor, whoever it is; SCM_CREDENTIALS tells the truth.
+    set_socket_passcred(attach, true)?;
+    loop {
+        attach.readable().await?;
+        match attach.try_io(Interest::READABLE, || receive(attach)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received,
+        }
+    }
+}
+
+fn receive(attach: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2), ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(
+        attach.as_fd(),
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let mut descriptors = Vec::new();
+    let mut from_outside = false;
+    for message in control.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+            RecvAncillaryMessage::ScmCredentials(peer) => {
+                from_outside = parent(peer.pid) == Some(0);
+            }
+            _ => {}
+        }
+    }
+    match <[OwnedFd; 2]>::try_from(descriptors) {
+        Ok([read, write]) if from_outside => Ok((read, write)),
+        _ => Err(io::ErrorKind::PermissionDenied.into()),
+    }
+}
+
+/// A process's parent; 0 is a process that came by exec from outside.
+fn parent(pid: Pid) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let after_name = stat.rsplit(')').next()?;
+    after_name.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Two descriptors, which may be one socket or two pipes, as one stream.
+struct DescriptorPair {
+    read: AsyncFd<OwnedFd>,
+    write: AsyncFd<OwnedFd>,
+}
+
+impl DescriptorPair {
+    fn new(read: OwnedFd, write: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&read, true)?;
+        rustix::io::ioctl_fionbio(&write, true)?;
+        Ok(Self {
+            read: register(read, Interest::READABLE)?,
+            write: register(write, Interest::WRITABLE)?,
+        })
+    }
+}
+
+fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the AsyncFd owns the descriptor, which therefore stays open while it is registered.
+    unsafe { Ok(AsyncFd::register_with_interest(descriptor, interest)?) }
+}
+
+impl AsyncRead for DescriptorPair {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.read.poll_read_ready(cx))?;
+            let unfilled = buf.initialize_unfilled();
+            if let Ok(result) =
+                guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *unfilled)?))
+            {
+                buf.advance(result?);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for DescriptorPair {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.write.poll_write_ready(cx))?;
+            if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), buf)?)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.write.poll_write_ready(cx))?;
+            if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::writev(fd.get_ref(), bufs)?)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

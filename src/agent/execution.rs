@@ -1,0 +1,499 @@
+//! One execution, from its start to its exit, whatever becomes of the connections meanwhile.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use rustix::process::Pid;
+use tokio::{
+    net::unix::pipe,
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    executions::Sandbox,
+    files::{self, OutputFiles},
+    interpreters::Program,
+    memory::Overrun,
+    outbox::{CHUNK, Outbox},
+    processes,
+};
+use crate::proto::agent::{
+    Acknowledged, Control, Credit, Exited, FromAgent, Input, Open, Opened, Output, Start, Started,
+    Stream, control::Action, exited, from_agent::Message, start,
+};
+use crate::reaper::End;
+
+/// How long the pipes of a program that has ended are kept open for its children's output.
+const AFTER_EXIT: Duration = Duration::from_millis(200);
+
+const STREAMS: [Stream; 3] = [Stream::Stdout, Stream::Stderr, Stream::Files];
+
+/// An execution and the streams that the server reads.
+pub(super) struct Execution {
+    sandbox: Arc<Sandbox>,
+    state: Mutex<State>,
+    /// Control messages are applied one at a time, in order; the number of the last one.
+    applied: tokio::sync::Mutex<u64>,
+    /// Credit was given: the readers of the pipes may go on.
+    room: Notify,
+    /// Input came, or its end.
+    input: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Which connection speaks for the server: the last one that opened this execution.
+    connection: u64,
+    waker: Option<Waker>,
+    streams: [Outbox; 3],
+    /// Which stream is asked first next time, so that each has its turn.
+    turn: usize,
+    opened_sent: bool,
+    acknowledged: Acknowledged,
+    acknowledged_sent: Acknowledged,
+    started: Option<Started>,
+    started_sent: bool,
+    exited: Option<Exited>,
+    exited_sent: bool,
+    pid: Option<Pid>,
+    input: VecDeque<Bytes>,
+    /// How far input was received; what comes again after a reconnect is skipped.
+    input_received: u64,
+    input_ended: bool,
+}
+
+impl Execution {
+    pub(super) fn new(sandbox: Arc<Sandbox>) -> Self {
+        Self {
+            sandbox,
+            state: Mutex::default(),
+            applied: tokio::sync::Mutex::new(0),
+            room: Notify::new(),
+            input: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and lets the connection see whether there is something to send.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    /// A connection takes the execution over; returns its number.
+    pub(super) fn open(&self, open: &Open) -> u64 {
+        let connection = self.change(|state| {
+            state.connection += 1;
+            state.opened_sent = false;
+            state.started_sent = false;
+            state.exited_sent = false;
+            for credit in &open.credits {
+                if let Some(stream) = state.stream(credit.stream) {
+                    stream.rewind(credit.received, credit.limit);
+                }
+            }
+            state.connection
+        });
+        self.room.notify_waiters();
+        connection
+    }
+
+    /// The next message for the server over that connection. Ready(None) once it is no longer
+    /// the one, or has had everything.
+    pub(super) fn poll_next(
+        &self,
+        connection: u64,
+        waker: &Waker,
+    ) -> std::task::Poll<Option<FromAgent>> {
+        use std::task::Poll;
+        let mut state = self.state();
+        if state.connection != connection {
+            return Poll::Ready(None);
+        }
+        if let Some(message) = state.next() {
+            return Poll::Ready(Some(FromAgent {
+                message: Some(message),
+            }));
+        }
+        if state.exited_sent {
+            return Poll::Ready(None);
+        }
+        state.waker = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// More credit for an output stream.
+    pub(super) fn credit(&self, credit: &Credit) {
+        self.change(|state| {
+            if let Some(stream) = state.stream(credit.stream) {
+                stream.credit(credit.received, credit.limit);
+            }
+        });
+        self.room.notify_waiters();
+    }
+
+    /// Input for the program. What was received before is skipped.
+    pub(super) fn input(&self, input: Input) {
+        {
+            let mut state = self.state();
+            let known = state.input_received.saturating_sub(input.offset);
+            let mut data = input.data;
+            // A message that was received whole has nothing more to give.
+            data.advance(usize::try_from(known).unwrap_or(usize::MAX).min(data.len()));
+            state.input_received += data.len() as u64;
+            if !data.is_empty() {
+                state.input.push_back(data);
+            }
+            state.input_ended |= input.end;
+        }
+        self.input.notify_one();
+    }
+
+    /// Applies a control message, once, and in order.
+    pub(super) async fn control(self: &Arc<Self>, control: Control) {
+        let mut applied = self.applied.lock().await;
+        if control.sequence != *applied + 1 {
+            return;
+        }
+        match control.action {
+            Some(Action::File(chunk)) => {
+                if let Err(error) = files::write(&chunk) {
+                    self.not_started(format!("cannot write {}: {error}", chunk.path));
+                }
+            }
+            Some(Action::Start(start)) => self.start(start).await,
+            Some(Action::Signal(number)) => {
+                if let Some(pid) = self.state().pid {
+                    processes::signal_group(pid, number);
+                }
+            }
+            Some(Action::Kill(_)) => processes::kill_all(),
+            None => {}
+        }
+        *applied = control.sequence;
+        self.change(|state| state.acknowledged.control_sequence = control.sequence);
+    }
+
+    fn not_started(&self, reason: String) {
+        self.change(|state| {
+            state.exited.get_or_insert_with(|| Exited {
+                end: Some(exited::End::NotStarted(reason)),
+                ..Exited::default()
+            });
+        });
+    }
+
+    async fn start(self: &Arc<Self>, start: Start) {
+        if self.state().exited.is_some() {
+            return;
+        }
+        match self.launch(&start).await {
+            Ok(program) => {
+                if let Ok(prepared) = self.sandbox.prepared() {
+                    processes::limit_processes(
+                        program.process.pid,
+                        u64::from(start.processes) + prepared.threads,
+                    );
+                }
+                self.change(|state| {
+                    state.pid = Some(program.process.pid);
+                    state.started = Some(Started { warm: program.warm });
+                });
+                // Owned by the sandbox: it ends with the program, or with the sandbox.
+                tokio::spawn(self.clone().follow(program, start));
+            }
+            Err(reason) => self.not_started(reason),
+        }
+    }
+
+    async fn launch(&self, start: &Start) -> Result<Program, String> {
+        let directory = &start.working_directory;
+        if directory != super::WORKSPACE {
+            std::fs::create_dir_all(directory)
+                .map_err(|e| format!("cannot create {directory}: {e}"))?;
+        }
+        let env = start
+            .env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let interpreters = &self.sandbox.interpreters;
+        match &start.program {
+            Some(start::Program::Code(code)) => interpreters
+                .run(code.clone(), &env, directory)
+                .await
+                .map_err(|e| format!("cannot start the interpreter: {e}")),
+            Some(start::Program::Command(command)) => interpreters
+                .command(&command.args, &env, directory)
+                .map_err(|e| {
+                    format!(
+                        "cannot start {}: {e}",
+                        command.args.first().map_or("", String::as_str)
+                    )
+                }),
+            None => Err("there is no program".into()),
+        }
+    }
+
+    /// Follows a program to its end.
+    async fn follow(self: Arc<Self>, program: Program, start: Start) {
+        let (ended, has_ended) = watch::channel(None);
+        let Program {
+            process,
+            pipes,
+            cpu_time_before,
+            ..
+        } = program;
+        let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
+        let stdout = self
+            .clone()
+            .pump(Stream::Stdout, pipes.stdout, has_ended.clone());
+        let stderr = self.clone().pump(Stream::Stderr, pipes.stderr, has_ended);
+
+        let prepared = self.sandbox.prepared().ok();
+        let exit = async {
+            let mut overrun = None;
+            let mut exit = process.exit;
+            let watch = async {
+                match &prepared {
+                    Some(prepared) => {
+                        prepared
+                            .memory
+                            .overrun(start.memory_bytes, start.disk_bytes)
+                            .await
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                exit = &mut exit => return (exit, overrun),
+                passed = watch => overrun = Some(passed),
+            }
+            processes::kill_all();
+            (exit.await, overrun)
+        };
+        let exit = async {
+            let exit = exit.await;
+            ended.send_replace(Some(Instant::now() + AFTER_EXIT));
+            exit
+        };
+        let ((exit, overrun), (), ()) = tokio::join!(exit, stdout, stderr);
+        feeder.abort();
+        self.change(|state| {
+            // Nobody reads input any more.
+            state.input.clear();
+            state.acknowledged.input_offset = state.input_received;
+        });
+
+        let omitted = self.collect(&start).await;
+        let (end, cpu_time) = match exit {
+            Ok(exit) => (exit.end, exit.cpu_time.saturating_sub(cpu_time_before)),
+            // The reaper never drops what it has not answered.
+            Err(_) => (End::Signal(libc::SIGKILL), Duration::ZERO),
+        };
+        let end = match (overrun, end) {
+            (Some(Overrun::Memory(bytes)), _) => exited::End::OutOfMemory(bytes),
+            (Some(Overrun::Disk(bytes)), _) => exited::End::DiskLimit(bytes),
+            (None, End::Code(code)) => exited::End::Code(code),
+            (None, End::Signal(signal)) => exited::End::Signal(signal),
+        };
+        self.change(|state| {
+            state.exited = Some(Exited {
+                end: Some(end),
+                cpu_time_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
+                peak_memory_bytes: prepared.map_or(0, |prepared| prepared.memory.peak()),
+                stdout_bytes: state.streams[0].end(),
+                stderr_bytes: state.streams[1].end(),
+                files_bytes: state.streams[2].end(),
+                output_files_omitted: omitted,
+            });
+        });
+    }
+
+    /// Gives the input to the program, as fast as it takes it.
+    async fn feed(self: Arc<Self>, stdin: pipe::Sender) {
+        let mut stdin = Some(stdin);
+        loop {
+            let next = {
+                let mut state = self.state();
+                let next = state.input.pop_front();
+                if next.is_none() && state.input_ended {
+                    return;
+                }
+                next
+            };
+            let Some(data) = next else {
+                self.input.notified().await;
+                continue;
+            };
+            if let Some(pipe) = &stdin
+                && write_all(pipe, &data).await.is_err()
+            {
+                // It closed its stdin: what else comes is dropped, and acknowledged.
+                stdin = None;
+            }
+            self.change(|state| state.acknowledged.input_offset += data.len() as u64);
+        }
+    }
+
+    /// Reads a pipe to its end, as fast as there is credit. After the program's end, what was left
+    /// in the pipe is still read, and what its children write until `ended` says.
+    async fn pump(
+        self: Arc<Self>,
+        stream: Stream,
+        pipe: pipe::Receiver,
+        mut ended: watch::Receiver<Option<Instant>>,
+    ) {
+        let index = index(stream);
+        let mut left_at_exit: Option<u64> = None;
+        loop {
+            let room = self.room(index).await;
+            let deadline = *ended.borrow_and_update();
+            if let Some(deadline) = deadline {
+                let left = left_at_exit
+                    .get_or_insert_with(|| rustix::io::ioctl_fionread(&pipe).unwrap_or(0));
+                if *left == 0 {
+                    tokio::select! {
+                        biased;
+                        () = sleep_until(deadline) => return,
+                        ready = pipe.readable() => if ready.is_err() { return },
+                    }
+                }
+            } else {
+                tokio::select! {
+                    ready = pipe.readable() => if ready.is_err() { return },
+                    changed = ended.changed() => if changed.is_ok() { continue },
+                }
+            }
+            let mut scratch = [0; CHUNK];
+            let length = room.min(CHUNK);
+            match pipe.try_read(&mut scratch[..length]) {
+                Ok(0) => return,
+                Ok(read) => {
+                    if let Some(left) = &mut left_at_exit {
+                        *left = left.saturating_sub(read as u64);
+                    }
+                    self.change(|state| state.streams[index].push(&scratch[..read]));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Someone else read it: a pipe is open to everyone in the sandbox.
+                    if let Some(left) = &mut left_at_exit {
+                        *left = 0;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits until a stream may have more bytes, and tells how many.
+    async fn room(&self, index: usize) -> usize {
+        loop {
+            // Created before the look, so that no credit is missed.
+            let credited = self.room.notified();
+            let room = self.state().streams[index].room();
+            if room > 0 {
+                return room;
+            }
+            credited.await;
+        }
+    }
+
+    async fn collect(&self, start: &Start) -> u32 {
+        let mut files = OutputFiles::find(
+            &start.working_directory,
+            &start.output_paths,
+            start.output_file_bytes,
+        );
+        while let Some(bytes) = files.next() {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(self.room(2).await.min(rest.len()));
+                self.change(|state| state.streams[2].push(now));
+                rest = later;
+            }
+        }
+        files.omitted
+    }
+}
+
+impl State {
+    fn stream(&mut self, stream: i32) -> Option<&mut Outbox> {
+        let stream = Stream::try_from(stream).ok()?;
+        (stream != Stream::Unspecified).then(|| &mut self.streams[index(stream)])
+    }
+
+    /// What the server is to hear next.
+    fn next(&mut self) -> Option<Message> {
+        if !self.opened_sent {
+            self.opened_sent = true;
+            self.acknowledged_sent = self.acknowledged;
+            return Some(Message::Opened(Opened {
+                acknowledged: Some(self.acknowledged),
+            }));
+        }
+        if let Some(started) = self.started.filter(|_| !self.started_sent) {
+            self.started_sent = true;
+            return Some(Message::Started(started));
+        }
+        for turn in 0..STREAMS.len() {
+            let index = (self.turn + turn) % STREAMS.len();
+            if let Some((offset, data)) = self.streams[index].next() {
+                self.turn = index + 1;
+                return Some(Message::Output(Output {
+                    stream: STREAMS[index].into(),
+                    offset,
+                    data,
+                }));
+            }
+        }
+        if let Some(exited) = self.exited.clone().filter(|_| !self.exited_sent) {
+            self.exited_sent = true;
+            return Some(Message::Exited(exited));
+        }
+        if self.acknowledged_sent != self.acknowledged {
+            self.acknowledged_sent = self.acknowledged;
+            return Some(Message::Acknowledged(self.acknowledged));
+        }
+        None
+    }
+}
+
+/// Where a stream, which is one of the three, stands in [`STREAMS`].
+const fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout | Stream::Unspecified => 0,
+        Stream::Stderr => 1,
+        Stream::Files => 2,
+    }
+}
+
+async fn write_all(pipe: &pipe::Sender, mut data: &[u8]) -> io::Result<()> {
+    while !data.is_empty() {
+        pipe.writable().await?;
+        match pipe.try_write(data) {
+            // Short writes are usual in gVisor.
+            Ok(written) => data = &data[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Which executions there are in this sandbox.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{execution::Execution, interpreters::Interpreters, memory::MemoryWatch, processes};
+use crate::proto::agent::PrepareRequest;
+
+/// What every execution needs of the sandbox.
+pub(super) struct Sandbox {
+    pub(super) interpreters: Arc<Interpreters>,
+    prepared: Mutex<Option<Prepared>>,
+}
+
+/// The sandbox when its spares wait: what is counted from then on leaves them out.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) memory: Arc<MemoryWatch>,
+    pub(super) threads: u64,
+}
+
+impl Sandbox {
+    /// As it was prepared, or as it is now where the server never prepared it.
+    pub(super) fn prepared(&self) -> std::io::Result<Prepared> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = &*prepared {
+            return Ok(prepared.clone());
+        }
+        let now = Prepared {
+            memory: Arc::new(MemoryWatch::new()?),
+            threads: processes::count_threads(),
+        };
+        *prepared = Some(now.clone());
+        Ok(now)
+    }
+}
+
+/// The executions by their ids, and what they share.
+pub(super) struct Executions {
+    sandbox: Arc<Sandbox>,
+    by_id: Mutex<HashMap<String, Arc<Execution>>>,
+}
+
+impl Executions {
+    pub(super) fn new(interpreters: Arc<Interpreters>) -> Self {
+        Self {
+            sandbox: Arc::new(Sandbox {
+                interpreters,
+                prepared: Mutex::default(),
+            }),
+            by_id: Mutex::default(),
+        }
+    }
+
+    /// Starts the spares. Returns what failed.
+    pub(super) async fn prepare(&self, request: PrepareRequest) -> Vec<String> {
+        let mut failures = self
+            .sandbox
+            .interpreters
+            .prepare(request.languages, request.env.into_iter().collect())
+            .await;
+        if let Err(error) = self.sandbox.prepared() {
+            failures.push(format!("/proc/meminfo: {error}"));
+        }
+        failures
+    }
+
+    /// The execution of that id, new or known.
+    pub(super) fn get(&self, id: &str) -> Arc<Execution> {
+        let mut by_id = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
+        by_id
+            .entry(id.to_owned())
+            .or_insert_with(|| Arc::new(Execution::new(self.sandbox.clone())))
+            .clone()
+    }
+}

@@ -1,0 +1,485 @@
+//! Interpreters that wait for code.
+//!
+//! Each language has a boot script that the interpreter itself runs before its main script (see
+//! `boot/`). It imports, warms up and waits; once told to start it returns, and the interpreter
+//! runs the main script as it always does. So a warm run is a real run of `python3 main.py`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixStream, unix::pipe},
+};
+
+use super::{RUN_DIR, WORKSPACE, processes};
+use crate::{
+    proto::agent::{Code, Language},
+    reaper::{Process, Reaper},
+};
+
+/// How long an interpreter may take to import and warm up before it counts as failed.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Variables that interpreters and libraries read only when a process starts: a program that is
+/// given one of them gets a fresh interpreter, since a waiting one would ignore it.
+const START_ONLY_PREFIXES: [&str; 8] = [
+    "PYTHON",
+    "NODE_",
+    "BASH",
+    "LD_",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "MALLOC_",
+];
+const START_ONLY_NAMES: [&str; 6] = [
+    "LANG",
+    "LANGUAGE",
+    "GLIBC_TUNABLES",
+    "GOMAXPROCS",
+    "SHELLOPTS",
+    "UV_THREADPOOL_SIZE",
+];
+
+/// Whether a waiting interpreter would honour the variable.
+fn is_read_at_start_only(name: &str) -> bool {
+    name.starts_with("LC_")
+        || START_ONLY_NAMES.contains(&name)
+        || START_ONLY_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+/// How one language's interpreter is made to wait, and told to start.
+#[derive(Clone, Copy)]
+struct Boot {
+    name: &'static str,
+    script: &'static str,
+    script_name: &'static str,
+    main: &'static str,
+    /// Environment variable that makes the interpreter run the boot script; `None`: --require.
+    variable: Option<&'static str>,
+    start: fn(&StartRecord<'_>) -> Vec<u8>,
+}
+
+const BOOTS: [Boot; 3] = [
+    Boot {
+        name: "python",
+        script: include_str!("boot/sitecustomize.py"),
+        script_name: "sitecustomize.py",
+        main: "main.py",
+        variable: Some("PYTHONPATH"),
+        start: |record| record.fields(),
+    },
+    Boot {
+        name: "bash",
+        script: include_str!("boot/bash.sh"),
+        script_name: "bash.sh",
+        main: "main.sh",
+        variable: Some("BASH_ENV"),
+        start: |record| record.shell_commands(),
+    },
+    Boot {
+        name: "node",
+        script: include_str!("boot/node.js"),
+        script_name: "node.js",
+        main: "main.js",
+        variable: None,
+        start: |record| record.fields(),
+    },
+];
+
+/// Puts the boot scripts where the interpreters find them.
+pub(super) fn write_boot_scripts(run_dir: &Path) -> io::Result<()> {
+    let dir = run_dir.join("boot");
+    fs::create_dir_all(&dir)?;
+    BOOTS
+        .iter()
+        .try_for_each(|boot| fs::write(dir.join(boot.script_name), boot.script))
+}
+
+/// What a waiting interpreter is told.
+struct StartRecord<'a> {
+    working_directory: &'a str,
+    args: &'a [String],
+    env: &'a BTreeMap<&'a str, &'a str>,
+}
+
+impl StartRecord<'_> {
+    /// Length, then texts that end with NUL.
+    fn fields(&self) -> Vec<u8> {
+        let mut fields = vec![0; 4];
+        let mut add = |text: &str| {
+            fields.extend_from_slice(text.as_bytes());
+            fields.push(0);
+        };
+        add(self.working_directory);
+        add(&self.args.len().to_string());
+        self.args.iter().for_each(|arg| add(arg));
+        for (name, value) in self.env {
+            add(&format!("{name}={value}"));
+        }
+        // Far below 4 GiB: gRPC messages are bounded.
+        let length = (fields.len() - 4) as u32;
+        fields[..4].copy_from_slice(&length.to_be_bytes());
+        fields
+    }
+
+    fn shell_commands(&self) -> Vec<u8> {
+        fn quote(text: &str) -> String {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        let mut commands = format!(
+            "unset REPLY; cd -- {} || exit; ",
+            quote(self.working_directory)
+        );
+        for (name, value) in self.env {
+            // A name that is none for the shell cannot be one of its variables.
+            if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                commands.push_str(&format!("export {name}={}; ", quote(value)));
+            }
+        }
+        commands.push_str("set --");
+        for arg in self.args {
+            commands.push(' ');
+            commands.push_str(&quote(arg));
+        }
+        commands.push('\0');
+        commands.into_bytes()
+    }
+}
+
+/// A program's three pipes, as the agent holds them.
+pub(super) struct Pipes {
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+}
+
+/// A started program.
+pub(super) struct Program {
+    pub(super) process: Process,
+    pub(super) pipes: Pipes,
+    /// Whether an interpreter that had waited took it.
+    pub(super) warm: bool,
+    /// CPU time that the process had used before it was the program.
+    pub(super) cpu_time_before: Duration,
+}
+
+/// An interpreter before its main script.
+struct Spare {
+    process: Process,
+    pipes: Pipes,
+    control: UnixStream,
+    main: PathBuf,
+    boot: Boot,
+    cpu_time: Duration,
+}
+
+/// A language as the pool configures it.
+struct Configured {
+    boot: Boot,
+    interpreter: String,
+}
+
+/// The languages, and the interpreters that wait.
+pub(super) struct Interpreters {
+    reaper: Reaper,
+    next: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    languages: HashMap<String, Configured>,
+    env: BTreeMap<String, String>,
+    spares: HashMap<String, Vec<Spare>>,
+}
+
+impl Interpreters {
+    pub(super) fn new(reaper: Reaper) -> Self {
+        Self {
+            reaper,
+            next: AtomicU64::new(1),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the spares, all at once, and waits until each waits. Returns what failed.
+    pub(super) async fn prepare(
+        &self,
+        languages: Vec<Language>,
+        env: BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut booting = Vec::new();
+        self.state().env = env;
+        for language in languages {
+            let Some(boot) = BOOTS.iter().find(|boot| boot.name == language.name) else {
+                failures.push(format!("{}: no such language", language.name));
+                continue;
+            };
+            let preload = language.preload.join(" ");
+            for _ in 0..language.spares {
+                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new());
+                booting.push((language.name.clone(), preload.clone(), spare));
+            }
+            let configured = Configured {
+                boot: *boot,
+                interpreter: language.interpreter,
+            };
+            self.state().languages.insert(language.name, configured);
+        }
+        for (language, preload, spare) in booting {
+            let warm = match spare {
+                Ok(spare) => spare.warm_up(&preload).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match warm {
+                Ok(spare) => self.state().spares.entry(language).or_default().push(spare),
+                Err(reason) => failures.push(format!("{language}: {reason}")),
+            }
+        }
+        failures
+    }
+
+    /// Gives code to a waiting interpreter, or to a fresh one where none waits or `env` holds
+    /// what is read at a process's start only.
+    pub(super) async fn run(
+        &self,
+        code: Code,
+        env: &BTreeMap<String, String>,
+        working_directory: &str,
+    ) -> io::Result<Program> {
+        let fresh = env.keys().any(|name| is_read_at_start_only(name));
+        let waiting = if fresh {
+            None
+        } else {
+            self.state()
+                .spares
+                .get_mut(&code.language)
+                .and_then(Vec::pop)
+        };
+        let warm = waiting.is_some();
+        let mut spare = match waiting {
+            Some(spare) => spare,
+            None => {
+                let (boot, interpreter) = match self.state().languages.get(&code.language) {
+                    Some(language) => (language.boot, language.interpreter.clone()),
+                    None => return Err(io::Error::other("the agent does not know the language")),
+                };
+                let mut spare = self.spawn(boot, &interpreter, env)?;
+                spare.control.write_all(b"\n").await?;
+                spare
+            }
+        };
+        fs::write(&spare.main, code.source)?;
+        let record = StartRecord {
+            working_directory,
+            args: &code.args,
+            env: &env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        };
+        spare
+            .control
+            .write_all(&(spare.boot.start)(&record))
+            .await?;
+        Ok(Program {
+            process: spare.process,
+            pipes: spare.pipes,
+            warm,
+            cpu_time_before: spare.cpu_time,
+        })
+    }
+
+    /// Starts any program, in `working_directory`.
+    pub(super) fn command(
+        &self,
+        args: &[String],
+        env: &BTreeMap<String, String>,
+        working_directory: &str,
+    ) -> io::Result<Program> {
+        let (program, rest) = args
+            .split_first()
+            .ok_or_else(|| io::Error::other("the command is empty"))?;
+        let mut command = Command::new(program);
+        command
+            .args(rest)
+            .envs(&self.state().env)
+            .envs(env)
+            .current_dir(working_directory);
+        let (process, pipes) = self.start(command)?;
+        Ok(Program {
+            process,
+            pipes,
+            warm: false,
+            cpu_time_before: Duration::ZERO,
+        })
+    }
+
+    /// Starts an interpreter, which then runs its boot script.
+    fn spawn(
+        &self,
+        boot: Boot,
+        interpreter: &str,
+        env: &BTreeMap<String, String>,
+    ) -> io::Result<Spare> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let dir = Path::new(RUN_DIR).join(number.to_string());
+        fs::create_dir_all(&dir)?;
+        let main = dir.join(boot.main);
+        // Bash opens its script before it reads BASH_ENV, so the file has to be there.
+        fs::write(&main, "")?;
+        let script = Path::new(RUN_DIR).join("boot").join(boot.script_name);
+
+        let mut all = self.state().env.clone();
+        all.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let mut command = Command::new(interpreter);
+        command.envs(&all).current_dir(WORKSPACE);
+        match boot.variable {
+            Some("PYTHONPATH") => {
+                let mut path = Path::new(RUN_DIR).join("boot").into_os_string();
+                if let Some(given) = all.get("PYTHONPATH") {
+                    path.push(":");
+                    path.push(given);
+                }
+                command.env("PYTHONPATH", path)
+            }
+            Some(variable) => command.env(variable, &script),
+            None => command.arg("--require").arg(&script),
+        };
+        command.arg(&main);
+
+        let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
+        control.set_nonblocking(true)?;
+        let raw = theirs.as_raw_fd();
+        // SAFETY: between fork and exec only dup2 and fcntl are called, which are async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                // dup2 of a descriptor to itself would leave it close-on-exec.
+                let result = if raw == 3 {
+                    libc::fcntl(3, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(raw, 3)
+                };
+                if result < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let (process, pipes) = self.start(command)?;
+        Ok(Spare {
+            process,
+            pipes,
+            control: UnixStream::from_std(control)?,
+            main,
+            boot,
+            cpu_time: Duration::ZERO,
+        })
+    }
+
+    fn start(&self, mut command: Command) -> io::Result<(Process, Pipes)> {
+        let (stdin, our_stdin) = io::pipe()?;
+        let (our_stdout, stdout) = io::pipe()?;
+        let (our_stderr, stderr) = io::pipe()?;
+        command
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::from(stderr));
+        // The command, and with it the program's ends of the pipes, is dropped in there: the
+        // agent must not keep them open.
+        let process = self.reaper.spawn(command)?;
+        Ok((
+            process,
+            Pipes {
+                stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
+                stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
+                stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
+            },
+        ))
+    }
+}
+
+impl Spare {
+    async fn warm_up(mut self, preload: &str) -> Result<Self, String> {
+        let waits = async {
+            self.control.write_all(preload.as_bytes()).await?;
+            self.control.write_all(b"\n").await?;
+            self.control.read_u8().await
+        };
+        match tokio::time::timeout(WARM_UP_TIMEOUT, waits).await {
+            Ok(Ok(_)) => {
+                self.cpu_time = processes::cpu_time(self.process.pid);
+                Ok(self)
+            }
+            Ok(Err(_)) => Err(self.last_words().await),
+            Err(_) => Err(format!("not ready after {WARM_UP_TIMEOUT:?}")),
+        }
+    }
+
+    /// What an interpreter that ended before it waited left on stderr: its beginning.
+    async fn last_words(mut self) -> String {
+        let mut text = vec![0; 4096];
+        let length =
+            tokio::time::timeout(Duration::from_secs(1), self.pipes.stderr.read(&mut text))
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or(0);
+        text.truncate(length);
+        format!(
+            "ended while it started: {}",
+            String::from_utf8_lossy(&text).trim()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_only_a_new_process_reads_are_known() {
+        for name in [
+            "PYTHONHASHSEED",
+            "LD_PRELOAD",
+            "OMP_NUM_THREADS",
+            "LANG",
+            "LC_ALL",
+            "NODE_OPTIONS",
+        ] {
+            assert!(is_read_at_start_only(name), "{name}");
+        }
+        for name in ["TZ", "API_KEY", "FOO", "USER"] {
+            assert!(!is_read_at_start_only(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shell_record_quotes_everything() {
+        let record = StartRecord {
+            working_directory: "/workspace/it's",
+            args: &["a b".into(), "$(id)".into()],
+            env: &BTreeMap::from([("A", "x'y"), ("not-a-name", "z")]),
+        };
+        assert_eq!(
+            String::from_utf8(record.shell_commands()).unwrap(),
+            "unset REPLY; cd -- '/workspace/it'\\''s' || exit; export A='x'\\''y'; set -- 'a b' '$(id)'\0"
+        );
+    }
+}

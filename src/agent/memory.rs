@@ -1,0 +1,107 @@
+//! The watch on the sandbox's memory and files.
+//!
+//! gVisor has no OOM killer inside: over its host limit the whole sandbox dies, and nobody could
+//! say why the program ended. So the agent ends it a little earlier.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::VOLUMES;
+
+/// A program fills memory at some GB/s, and the pool's headroom is at least 64 MiB.
+const SAMPLE_EVERY: Duration = Duration::from_millis(5);
+
+/// Which bound was passed, and what it is.
+#[derive(Clone, Copy)]
+pub(super) enum Overrun {
+    Memory(u64),
+    Disk(u64),
+}
+
+/// Samples the sandbox's memory.
+pub(super) struct MemoryWatch {
+    meminfo: File,
+    /// What was in use before the program: agent, interpreters, preloaded modules.
+    before: u64,
+    peak: AtomicU64,
+}
+
+impl MemoryWatch {
+    /// Counts from what is in use now.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut watch = Self {
+            meminfo: File::open("/proc/meminfo")?,
+            before: 0,
+            peak: AtomicU64::new(0),
+        };
+        watch.before = watch.in_use()?.0;
+        Ok(watch)
+    }
+
+    /// The most that was seen, in bytes.
+    pub(super) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Returns once a bound is passed.
+    pub(super) async fn overrun(&self, memory_bytes: u64, disk_bytes: u64) -> Overrun {
+        let mut ticks = interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Ok((memory, disk)) = self.in_use() else {
+                continue;
+            };
+            let memory = memory.saturating_sub(self.before);
+            self.peak.fetch_max(memory, Ordering::Relaxed);
+            if memory > memory_bytes {
+                return Overrun::Memory(memory_bytes);
+            }
+            if disk > disk_bytes {
+                return Overrun::Disk(disk_bytes);
+            }
+        }
+    }
+
+    /// Bytes of memory without the volumes' files, and of those files.
+    fn in_use(&self) -> io::Result<(u64, u64)> {
+        let mut text = [0; 4096];
+        let length = self.meminfo.read_at(&mut text, 0)?;
+        // In gVisor's meminfo this counts anonymous memory and all files in memory.
+        let all = field(&text[..length], b"AnonPages:").ok_or(io::ErrorKind::InvalidData)?;
+        let files = VOLUMES
+            .iter()
+            .filter_map(|path| rustix::fs::statvfs(*path).ok())
+            .map(|fs| (fs.f_blocks - fs.f_bfree) * fs.f_frsize)
+            .sum();
+        Ok((all.saturating_sub(files), files))
+    }
+}
+
+/// A field of /proc/meminfo, which is in KiB, in bytes.
+fn field(meminfo: &[u8], name: &[u8]) -> Option<u64> {
+    let line = meminfo
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(name))?;
+    let number = line.trim_ascii_start().split(|byte| *byte == b' ').next()?;
+    Some(std::str::from_utf8(number).ok()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_and_is_in_bytes() {
+        let meminfo = b"MemTotal:  524288 kB\nAnonPages:       812 kB\n";
+        assert_eq!(field(meminfo, b"AnonPages:"), Some(812 * 1024));
+        assert_eq!(field(meminfo, b"Shmem:"), None);
+    }
+}

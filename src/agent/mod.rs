@@ -1,0 +1,57 @@
+//! The agent: PID 1 of a sandbox, and the only thing in it that the server speaks to.
+//!
+//! - `connections`: the byte streams that the server comes in by, and who may bring one
+//! - `server`: the gRPC service on each of them
+//! - `crate::reaper`: starting processes and waiting for them
+//! - `executions`: which executions there are; `execution`: one of them, from start to exit
+//! - `outbox`: an output stream's bytes until the server has them
+//! - `interpreters`: the spares that wait for code; `boot/`: what runs in them before they wait
+//! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
+//! - `files`: input files in, output files out
+//!
+//! The agent is one thread. What the program in the sandbox does can slow it down or kill it,
+//! and that is the sandbox's own end: nothing outside believes what it says (see docs/security.md).
+
+mod attach;
+mod connections;
+mod execution;
+mod executions;
+mod files;
+mod interpreters;
+mod memory;
+mod outbox;
+mod processes;
+mod server;
+
+use std::{io, path::Path, sync::Arc};
+
+use crate::reaper::Reaper;
+
+pub use attach::attach;
+
+/// The agent's own directory: its socket, the boot scripts and the programs' sources.
+const RUN_DIR: &str = "/run/sandpool";
+/// Where `sandpool-agent attach` brings further connections.
+const SOCKET: &str = "/run/sandpool/agent.sock";
+/// The volumes a program may write to, and whose files its memory is counted without.
+const VOLUMES: [&str; 3] = ["/workspace", "/tmp", "/home/sandbox"];
+/// Where programs start unless told otherwise.
+pub(crate) const WORKSPACE: &str = "/workspace";
+
+/// Serves as PID 1, on stdin and stdout first, until the sandbox is killed from outside.
+///
+/// # Errors
+/// When the agent cannot set itself up. A lost connection is no error: the next one is awaited.
+pub fn run() -> io::Result<()> {
+    processes::no_core_dumps()?;
+    interpreters::write_boot_scripts(Path::new(RUN_DIR))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let reaper = Reaper::start()?;
+        let interpreters = Arc::new(interpreters::Interpreters::new(reaper));
+        let agent = server::Agent::new(executions::Executions::new(interpreters));
+        connections::serve(agent).await
+    })
+}

@@ -1,0 +1,102 @@
+//! The agent's gRPC service.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{execution::Execution, executions::Executions};
+use crate::proto::agent::{
+    FromAgent, PrepareRequest, PrepareResponse, ToAgent, agent_service_server::AgentService,
+    to_agent::Message,
+};
+
+/// One for all connections.
+#[derive(Clone)]
+pub(super) struct Agent(Arc<Executions>);
+
+impl Agent {
+    pub(super) fn new(executions: Executions) -> Self {
+        Self(Arc::new(executions))
+    }
+}
+
+#[async_trait::async_trait]
+impl AgentService for Agent {
+    async fn prepare(
+        &self,
+        request: Request<PrepareRequest>,
+    ) -> Result<Response<PrepareResponse>, Status> {
+        let failures = self.0.prepare(request.into_inner()).await;
+        let system = rustix::system::uname();
+        Ok(Response::new(PrepareResponse {
+            failures,
+            boot_log: boot_log(),
+            kernel: system.release().to_string_lossy().into_owned(),
+        }))
+    }
+
+    type ExecuteStream = ToServer;
+
+    async fn execute(
+        &self,
+        request: Request<Streaming<ToAgent>>,
+    ) -> Result<Response<ToServer>, Status> {
+        let mut messages = request.into_inner();
+        let Some(ToAgent {
+            message: Some(Message::Open(open)),
+        }) = messages.message().await?
+        else {
+            return Err(Status::invalid_argument("the first message must be open"));
+        };
+        let execution = self.0.get(&open.execution_id);
+        let connection = execution.open(&open);
+        // Ends with the connection.
+        tokio::spawn(listen(execution.clone(), messages));
+        Ok(Response::new(ToServer {
+            execution,
+            connection,
+        }))
+    }
+}
+
+/// The beginning of the kernel's log; empty where it may not be read.
+fn boot_log() -> String {
+    const SYSLOG_ACTION_READ_ALL: libc::c_int = 3;
+    let mut log = [0_u8; 512];
+    // SAFETY: the kernel writes at most the given length into the buffer.
+    let length = unsafe { libc::klogctl(SYSLOG_ACTION_READ_ALL, log.as_mut_ptr().cast(), 512) };
+    let length = usize::try_from(length).unwrap_or(0).min(log.len());
+    String::from_utf8_lossy(&log[..length]).into_owned()
+}
+
+async fn listen(execution: Arc<Execution>, mut messages: Streaming<ToAgent>) {
+    while let Ok(Some(ToAgent { message })) = messages.message().await {
+        match message {
+            Some(Message::Control(control)) => execution.control(control).await,
+            Some(Message::Input(input)) => execution.input(input),
+            Some(Message::Credit(credit)) => execution.credit(&credit),
+            Some(Message::Open(_)) | None => return,
+        }
+    }
+}
+
+/// What an execution has to say, over one connection.
+pub(super) struct ToServer {
+    execution: Arc<Execution>,
+    connection: u64,
+}
+
+impl Stream for ToServer {
+    type Item = Result<FromAgent, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.execution
+            .poll_next(self.connection, cx.waker())
+            .map(|message| message.map(Ok))
+    }
+}

@@ -1,0 +1,259 @@
+//! ExecutionService: check, translate, call.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+
+use super::{
+    Pools,
+    input::{Accepted, Input as InputOrder},
+    status::Refusal,
+    translate::{outcome, spec},
+    violations::InvalidSpec,
+    whole::Whole,
+};
+use crate::{
+    dispatch::{Admission, Dispatcher},
+    proto::v1::{self, execution_service_server::ExecutionService},
+    sandbox::Input,
+};
+
+/// Until access control exists, everyone is this one caller.
+const CALLER: &str = "local";
+/// Messages on their way to the client; each carries 64 KiB at most.
+const UPDATES: usize = 4;
+/// Messages from the client that the execution has not taken yet.
+const INPUTS: usize = 4;
+
+/// Runs programs.
+pub struct Executions {
+    /// Where they run.
+    pub dispatcher: Arc<Dispatcher>,
+    /// What the pools allow.
+    pub pools: Arc<Pools>,
+}
+
+impl Executions {
+    /// Checks a spec and waits for its sandbox. `root` is the spec's field in the request.
+    async fn admit(
+        &self,
+        request: v1::ExecutionSpec,
+        root: &'static str,
+        metadata: &MetadataMap,
+        received: Instant,
+    ) -> Result<(Admission, String), Status> {
+        let pool = self.pools.name(&request.pool).to_owned();
+        let unknown = || {
+            let known = self.pools.names();
+            Refusal::Spec(InvalidSpec::unknown_pool(&request.pool, known).within(root))
+        };
+        let rules = &self.pools.get(&pool).ok_or_else(unknown)?.rules;
+        let execution_id = match request.execution_id.as_str() {
+            "" => random_id(),
+            id => id.to_owned(),
+        };
+        let spec =
+            spec(request.clone(), rules).map_err(|invalid| Refusal::Spec(invalid.within(root)))?;
+        let wait = deadline(metadata).map_or(spec.limits.queue_timeout, |deadline| {
+            deadline.min(spec.limits.queue_timeout)
+        });
+        let admitted = self
+            .dispatcher
+            .admit(
+                crate::dispatch::Request {
+                    caller: CALLER.to_owned(),
+                    execution_id: execution_id.clone(),
+                    pool,
+                    spec,
+                    wait,
+                },
+                received,
+            )
+            .await
+            .map_err(Refusal::from)?
+            .ok_or_else(unknown)?;
+        Ok((admitted, execution_id))
+    }
+}
+
+#[async_trait::async_trait]
+impl ExecutionService for Executions {
+    type ExecuteStream = Pin<Box<dyn Stream<Item = Result<v1::ExecuteResponse, Status>> + Send>>;
+
+    async fn execute(
+        &self,
+        request: Request<Streaming<v1::ExecuteRequest>>,
+    ) -> Result<Response<Self::ExecuteStream>, Status> {
+        let received = Instant::now();
+        let (metadata, _, mut messages) = request.into_parts();
+        let mut order = InputOrder::new();
+        let first = messages.message().await?.unwrap_or_default();
+        let Accepted::Start(start) = order.accept(first).map_err(Refusal::from)? else {
+            // Whatever else comes first was refused by the order.
+            return Err(Status::internal("the first message was not refused"));
+        };
+        let pool = self.pools.name(&start.pool).to_owned();
+        let (admission, execution_id) = self.admit(*start, "start", &metadata, received).await?;
+
+        let (to_client, updates) = mpsc::channel(UPDATES);
+        let (to_program, input) = mpsc::channel(INPUTS);
+        let (refused, refusal) = mpsc::channel(1);
+        // Ends with the call: when the client goes away or the program ends.
+        tokio::spawn(forward_input(messages, order, to_program, refused));
+        // Owned by the dispatcher, which waits for it or ends it at shutdown.
+        tokio::spawn(admission.run(input, to_client));
+
+        let updates = ReceiverStream::new(updates)
+            .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
+        // A message that is refused ends the call, and with it the program.
+        let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
+        Ok(Response::new(Box::pin(UntilFinished {
+            stream: updates.merge(refusals),
+            finished: false,
+        })))
+    }
+
+    async fn run(
+        &self,
+        request: Request<v1::RunRequest>,
+    ) -> Result<Response<v1::RunResponse>, Status> {
+        let received = Instant::now();
+        let (metadata, _, request) = request.into_parts();
+        let mut start = request.spec.unwrap_or_default();
+        start.stdin_open |= !request.stdin.is_empty();
+        let pool = self.pools.name(&start.pool).to_owned();
+        let (admission, execution_id) = self.admit(start, "spec", &metadata, received).await?;
+
+        let (to_client, mut updates) = mpsc::channel(UPDATES);
+        let (to_program, input) = mpsc::channel(INPUTS);
+        // There is room for it. The sender is dropped then, which is the end of the input.
+        let _ = to_program.try_send(Input::Data(request.stdin));
+        drop(to_program);
+        // When the client goes away, this call's future is dropped, and with it `updates`.
+        tokio::spawn(admission.run(input, to_client));
+
+        let mut whole = Whole::new(execution_id, pool, request.text);
+        while let Some(update) = updates.recv().await {
+            whole.add(update);
+        }
+        whole
+            .response()
+            .map(Response::new)
+            .ok_or_else(|| Status::internal("the execution ended without an outcome"))
+    }
+}
+
+/// Passes on what the client sends, until it ends, breaks the order, or goes away.
+async fn forward_input(
+    mut messages: Streaming<v1::ExecuteRequest>,
+    mut order: InputOrder,
+    to_program: mpsc::Sender<Input>,
+    refused: mpsc::Sender<Refusal>,
+) {
+    loop {
+        let message = tokio::select! {
+            message = messages.message() => message,
+            // The program has ended: what else comes is dropped.
+            () = to_program.closed() => return,
+        };
+        // The end of the client's messages is the end of stdin; an error is a client that has
+        // gone, which is seen at the other half of the call, too.
+        let Ok(Some(message)) = message else { return };
+        let input = match order.accept(message) {
+            Ok(Accepted::Stdin(data)) => Input::Data(data),
+            Ok(Accepted::CloseStdin) => Input::Close,
+            Ok(Accepted::Signal(number)) => Input::Signal(number),
+            Ok(Accepted::Start(_)) => return,
+            Err(error) => {
+                // The call is already over if nobody listens.
+                let _ = refused.send(error.into()).await;
+                return;
+            }
+        };
+        if to_program.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends a stream after Finished or an error, whatever else would follow.
+struct UntilFinished<S> {
+    stream: S,
+    finished: bool,
+}
+
+impl<S> Stream for UntilFinished<S>
+where
+    S: Stream<Item = Result<v1::ExecuteResponse, Status>> + Unpin,
+{
+    type Item = S::Item;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<S::Item>> {
+        if self.finished {
+            return std::task::Poll::Ready(None);
+        }
+        let next = Pin::new(&mut self.stream).poll_next(cx);
+        if let std::task::Poll::Ready(Some(item)) = &next {
+            self.finished = match item {
+                Ok(response) => matches!(
+                    response.event,
+                    Some(v1::execute_response::Event::Finished(_))
+                ),
+                Err(_) => true,
+            };
+        }
+        next
+    }
+}
+
+fn random_id() -> String {
+    format!(
+        "{:016x}{:016x}",
+        rand::random::<u64>(),
+        rand::random::<u64>()
+    )
+}
+
+/// The client's own deadline, as gRPC transmits it: up to eight digits and a unit (gRPC over
+/// HTTP/2, "Requests").
+fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_deadline_is_understood() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(deadline(&metadata), None);
+        for (text, expected) in [
+            ("250m", Some(Duration::from_millis(250))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("123456789S", None),
+            ("1x", None),
+            ("", None),
+        ] {
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            assert_eq!(deadline(&metadata), expected, "{text:?}");
+        }
+    }
+}

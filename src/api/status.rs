@@ -1,0 +1,282 @@
+//! Errors as gRPC statuses: the only place where one becomes the other.
+//!
+//! A status is made of headers, and clients refuse a call's headers beyond some size (C++ and
+//! Python from 8 KiB on, Go and Rust from 16 KiB), which would hide the error altogether. So the
+//! texts are cut to a budget here.
+
+use std::fmt::Write;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use super::{
+    input::InputError,
+    violations::{InvalidSpec, quoted},
+};
+use crate::{
+    dispatch::{AlreadyExists, Refused},
+    pool::{LeaseError, ResizeError},
+};
+
+/// Bytes of violations in the details; they are sent as base64, one third longer.
+const MAX_DETAILS_BYTES: usize = 3 * 1024;
+
+/// Bytes of the message, which comes twice: in its own header (where a byte that is not ASCII
+/// takes three) and within the details.
+const MAX_MESSAGE_BYTES: usize = 512;
+
+/// Why a call is refused before anything is leased.
+///
+/// A closed list: who adds a kind of refusal is asked by the compiler, below, for its status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// What to run is invalid.
+    #[error(transparent)]
+    Spec(#[from] InvalidSpec),
+    /// A message of an Execute call came where it may not.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// PoolService was asked for a pool that is not there. A spec that names one is
+    /// [`InvalidSpec::unknown_pool`].
+    #[error("there is no pool {}: ListPools lists them", quoted(name))]
+    UnknownPool {
+        /// What the client asked for.
+        name: String,
+    },
+    /// The id of the execution is not new.
+    #[error(transparent)]
+    AlreadyExists(#[from] AlreadyExists),
+    /// The pool gives no sandbox.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The pool keeps its size.
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::AlreadyExists(error) => error.into(),
+            Refused::Lease(error) => error.into(),
+        }
+    }
+}
+
+impl Refusal {
+    /// The status code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Spec(_) | Self::Input(_) => Code::InvalidArgument,
+            Self::UnknownPool { .. } => Code::NotFound,
+            Self::AlreadyExists(_) => Code::AlreadyExists,
+            Self::Lease(
+                LeaseError::QueueFull { .. }
+                | LeaseError::CallerQueueFull { .. }
+                | LeaseError::QueueTimeout { .. },
+            ) => Code::ResourceExhausted,
+            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown) => Code::Unavailable,
+            Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
+                Code::InvalidArgument
+            }
+            Self::Resize(ResizeError::Drained) => Code::FailedPrecondition,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.code();
+        match refusal {
+            Refusal::Spec(invalid) => bad_request(code, spec_violations(invalid)),
+            Refusal::Input(error) => bad_field(code, error.field(), error.to_string()),
+            Refusal::Lease(
+                LeaseError::QueueFull { retry_after, .. }
+                | LeaseError::CallerQueueFull { retry_after, .. },
+            ) => Status::with_error_details(
+                code,
+                refusal.to_string(),
+                ErrorDetails::with_retry_info(Some(retry_after)),
+            ),
+            Refusal::Resize(ResizeError::NoSandboxes) => {
+                bad_field(code, "max_sandboxes", refusal.to_string())
+            }
+            Refusal::Resize(ResizeError::MinIdleAboveMax { .. }) => {
+                bad_field(code, "min_idle", refusal.to_string())
+            }
+            Refusal::UnknownPool { .. }
+            | Refusal::AlreadyExists(_)
+            | Refusal::Lease(
+                LeaseError::QueueTimeout { .. } | LeaseError::Drained | LeaseError::ShuttingDown,
+            )
+            | Refusal::Resize(ResizeError::Drained) => Status::new(code, refusal.to_string()),
+        }
+    }
+}
+
+/// What fits, and how much does not.
+struct Listed {
+    violations: Vec<FieldViolation>,
+    omitted: usize,
+}
+
+fn spec_violations(invalid: InvalidSpec) -> Listed {
+    let InvalidSpec {
+        root,
+        violations,
+        mut omitted,
+    } = invalid;
+    let mut bytes = 0;
+    let mut listed = Vec::new();
+    for violation in violations {
+        let field = format!("{root}.{}", violation.field);
+        bytes += field.len() + violation.text.len();
+        // The first one is told whatever its size is: an error must say something.
+        if bytes > MAX_DETAILS_BYTES && !listed.is_empty() {
+            omitted += 1;
+        } else {
+            listed.push(FieldViolation::new(field, violation.text));
+        }
+    }
+    Listed {
+        violations: listed,
+        omitted,
+    }
+}
+
+fn bad_field(code: Code, field: &str, text: String) -> Status {
+    bad_request(
+        code,
+        Listed {
+            violations: vec![FieldViolation::new(field, text)],
+            omitted: 0,
+        },
+    )
+}
+
+fn bad_request(code: Code, listed: Listed) -> Status {
+    let message = message(&listed);
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_bad_request(listed.violations),
+    )
+}
+
+/// The violations once more, as far as they fit: many clients show nothing but the message.
+fn message(listed: &Listed) -> String {
+    let mut message = String::new();
+    let mut told = 0;
+    for violation in &listed.violations {
+        let text = format!("{} {}", violation.field, violation.description);
+        if told > 0 && message.len() + text.len() > MAX_MESSAGE_BYTES {
+            break;
+        }
+        if told > 0 {
+            message.push_str("; ");
+        }
+        message.push_str(&text);
+        told += 1;
+    }
+    let more = listed.violations.len() - told + listed.omitted;
+    if more > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(message, "; and {more} more");
+    }
+    message
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::Violation;
+
+    fn invalid(violations: Vec<(&str, &str)>) -> InvalidSpec {
+        InvalidSpec {
+            root: "spec",
+            violations: violations
+                .into_iter()
+                .map(|(field, text)| Violation {
+                    field: field.to_owned(),
+                    text: text.to_owned(),
+                })
+                .collect(),
+            omitted: 0,
+        }
+    }
+
+    /// Bytes of the status's headers, names included.
+    fn header_bytes(status: Status) -> usize {
+        let response = status.into_http::<()>();
+        let headers = response.headers();
+        headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum()
+    }
+
+    #[test]
+    fn an_invalid_spec_is_an_invalid_argument_with_a_field_for_each_violation() {
+        let error = invalid(vec![
+            ("code.source", "is blank"),
+            ("files[0].path", "is empty"),
+        ]);
+        let status = Status::from(Refusal::from(error));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(
+            status.message(),
+            "spec.code.source is blank; spec.files[0].path is empty"
+        );
+        let fields: Vec<String> = status
+            .get_details_bad_request()
+            .unwrap()
+            .field_violations
+            .into_iter()
+            .map(|violation| violation.field)
+            .collect();
+        assert_eq!(fields, ["spec.code.source", "spec.files[0].path"]);
+    }
+
+    #[test]
+    fn fields_are_named_as_the_request_holds_them() {
+        let error = invalid(vec![("program", "is missing")]).within("start");
+        let status = Status::from(Refusal::from(error));
+        let details = status.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, "start.program");
+    }
+
+    #[test]
+    fn a_message_out_of_place_is_an_invalid_argument_with_its_field() {
+        let status = Status::from(Refusal::from(InputError::StartedTwice));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("start came a second time: "));
+        let details = status.get_details_bad_request().unwrap();
+        assert_eq!(details.field_violations[0].field, "start");
+    }
+
+    #[test]
+    fn a_pool_that_is_not_there_is_not_found() {
+        let refusal = Refusal::UnknownPool {
+            name: "gpu\n".to_owned(),
+        };
+        let status = Status::from(refusal);
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(
+            status.message(),
+            "there is no pool \"gpu\\n\": ListPools lists them"
+        );
+    }
+
+    #[test]
+    fn however_much_is_wrong_the_headers_stay_below_8_kib() {
+        let field = format!("env[\"{}\"]", "é".repeat(40));
+        let text = "ü".repeat(120);
+        let mut error = invalid(vec![(field.as_str(), text.as_str()); 32]);
+        error.omitted = 1_000_000;
+        let status = Status::from(Refusal::from(error));
+        assert!(status.message().ends_with(" more"), "{}", status.message());
+        assert!(header_bytes(status) < 8 * 1024);
+    }
+}

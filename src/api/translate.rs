@@ -1,0 +1,106 @@
+//! From the public ExecutionSpec to a checked one.
+//!
+//! Everything that is wrong is told at once, so that a client needs one attempt to learn all of
+//! it. The rules of each part are in its own file; a text that they produce names the value that
+//! was given, unless it may be a secret: source, arguments, values of the environment and contents
+//! of files are never repeated.
+
+mod environment;
+mod files;
+mod limits;
+pub mod outcome;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use super::violations::{InvalidSpec, Violations, quoted};
+use crate::{
+    execution::{LimitBounds, Spec, paths},
+    proto::v1,
+};
+
+pub use environment::{
+    MAX_ENV_BYTES, MAX_ENV_ENTRIES, MAX_LABEL_KEY_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS,
+};
+pub use files::{MAX_INPUT_FILES, MAX_OUTPUT_PATHS};
+pub use program::{MAX_ARG_BYTES, MAX_ARGS, MAX_ARGS_BYTES};
+
+/// Longest execution_id, in characters.
+pub const MAX_EXECUTION_ID_CHARS: usize = 128;
+
+/// What a pool allows its executions.
+#[derive(Clone, Debug)]
+pub struct PoolRules {
+    /// Names of the languages that it has interpreters for.
+    pub languages: Vec<String>,
+    /// Its limits.
+    pub bounds: LimitBounds,
+}
+
+/// Checks `request` against the rules that hold everywhere and against those of its pool.
+///
+/// `pool` and `execution_id` are the caller's own business: which pool is meant is looked up
+/// before ([`InvalidSpec::unknown_pool`] if there is none), and the id is checked here but not
+/// part of a [`Spec`].
+pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, InvalidSpec> {
+    let mut violations = Violations::default();
+    let program = program::check(request.program, &pool.languages, &mut violations);
+    let env = environment::env(request.env, &mut violations);
+    let working_directory = working_directory(&request.working_directory, &mut violations);
+    let limits = limits::check(request.limits, &pool.bounds, &mut violations);
+    let files = files::input(
+        request.files,
+        &working_directory,
+        limits.disk_bytes,
+        &mut violations,
+    );
+    let output_paths = files::output_paths(request.output_paths, &mut violations);
+    execution_id(&request.execution_id, &mut violations);
+    let labels = environment::labels(request.labels, &mut violations);
+
+    match program {
+        Some(program) if violations.is_empty() => Ok(Spec {
+            program,
+            env,
+            working_directory,
+            files,
+            output_paths,
+            limits,
+            stdin_open: request.stdin_open,
+            labels,
+        }),
+        _ => Err(violations.into()),
+    }
+}
+
+/// The workspace where `given` is refused, so that the files' paths can be checked all the same.
+fn working_directory(given: &str, violations: &mut Violations) -> String {
+    paths::directory(given).unwrap_or_else(|error| {
+        violations.add("working_directory", format!("{} {error}", quoted(given)));
+        paths::WORKSPACE.to_owned()
+    })
+}
+
+fn execution_id(given: &str, violations: &mut Violations) {
+    let allowed =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    let length = given.chars().count();
+    if length > MAX_EXECUTION_ID_CHARS {
+        violations.add(
+            "execution_id",
+            format!(
+                "{} has {length} characters, where at most {MAX_EXECUTION_ID_CHARS} are allowed",
+                quoted(given)
+            ),
+        );
+    }
+    if let Some(character) = given.chars().find(|character| !allowed(*character)) {
+        violations.add(
+            "execution_id",
+            format!(
+                "{} holds {character:?}, where only A-Z, a-z, 0-9, '.', '_' and '-' are allowed",
+                quoted(given)
+            ),
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Sandboxes on this machine: gVisor's `runsc`, run directly.
+//!
+//! - `template`: what a pool's sandboxes have in common; `bundle`: that, in OCI's words
+//! - `rootfs`: the root file system that sandboxes read
+//! - `runsc`: running it; `cgroup`: the sandboxes' limits, and who is in them
+//! - `state_dir`: where all of this is kept, and what a dead server left there
+//!
+//! A sandbox is four things: two processes (sentry and gofer) and what they fork, a cgroup, and
+//! a directory. Deleting it is killing who is in the cgroup, and removing the two; no `runsc
+//! delete` is needed for that, which polls for 1.6 s.
+
+mod bundle;
+mod cgroup;
+mod rootfs;
+mod runsc;
+mod state_dir;
+mod template;
+
+use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use rustix::process::Pid;
+use tokio::{net::UnixStream, sync::watch, time::Instant};
+
+pub use cgroup::Cgroups;
+pub use state_dir::{StateDir, StateDirError};
+pub use template::{Template, Volumes};
+
+use self::{cgroup::Cgroup, rootfs::Rootfs, runsc::Runsc};
+use super::{
+    Backend, BoxedByteStream, ConnectError, Death, DeleteError, SandboxId, StartError,
+    StartedSandbox,
+};
+use crate::reaper::{self, Process, Reaper};
+
+/// How long `runsc` may take for one command before it is killed.
+const RUNSC_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long killed processes may take to be gone before the deletion counts as failed.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What all local pools of one server share.
+#[derive(Clone)]
+pub struct Machine {
+    reaper: Reaper,
+    cgroups: Arc<Cgroups>,
+    state: Arc<StateDir>,
+    runsc: PathBuf,
+    platform: String,
+    agent: PathBuf,
+}
+
+impl Machine {
+    /// Takes the machine into use: from now on this process reaps the orphans of its children.
+    ///
+    /// # Errors
+    /// When the kernel refuses that.
+    pub fn new(
+        state: StateDir,
+        cgroups: Cgroups,
+        runsc: PathBuf,
+        platform: String,
+        agent: PathBuf,
+    ) -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(Pid::INIT))?;
+        Ok(Self {
+            reaper: Reaper::start()?,
+            cgroups: Arc::new(cgroups),
+            state: Arc::new(state),
+            runsc,
+            platform,
+            agent,
+        })
+    }
+}
+
+/// Makes the sandboxes of one pool.
+pub struct LocalBackend {
+    machine: Machine,
+    template: Template,
+    rootfs: Rootfs,
+}
+
+impl LocalBackend {
+    /// Makes the root file system ready.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn new(machine: Machine, template: Template) -> io::Result<Self> {
+        let rootfs = Rootfs::prepare(&template, machine.state.path())?;
+        Ok(Self {
+            machine,
+            template,
+            rootfs,
+        })
+    }
+
+    fn dir(&self, id: &SandboxId) -> PathBuf {
+        self.machine.state.path().join(id.as_str())
+    }
+
+    fn cgroup(&self, id: &SandboxId) -> Cgroup {
+        self.machine
+            .cgroups
+            .sandbox(self.machine.state.server(), id.as_str())
+    }
+
+    fn runsc(&self, id: &SandboxId) -> Runsc<'_> {
+        Runsc {
+            reaper: &self.machine.reaper,
+            program: &self.machine.runsc,
+            platform: &self.machine.platform,
+            dir: self.dir(id),
+        }
+    }
+}
+
+fn failed(step: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::Failed {
+        step,
+        reason: error.to_string(),
+    }
+}
+
+#[async_trait]
+impl Backend for LocalBackend {
+    async fn start(&self, id: &SandboxId) -> Result<StartedSandbox, StartError> {
+        let dir = self.dir(id);
+        let cgroup = self.cgroup(id);
+        bundle::write(
+            &dir,
+            &self.template,
+            &self.rootfs,
+            &self.machine.agent,
+            cgroup.oci_path(),
+        )
+        .map_err(failed("write the bundle"))?;
+
+        let (channel, theirs) = socket_pair().map_err(failed("make a socket"))?;
+        self.runsc(id)
+            .run(id, theirs, RUNSC_TIMEOUT)
+            .await
+            .map_err(|reason| StartError::Failed {
+                step: "start the sandbox",
+                reason,
+            })?;
+
+        let pid = std::fs::read_to_string(dir.join("pid"))
+            .ok()
+            .and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?))
+            .ok_or_else(|| StartError::Failed {
+                step: "find the sandbox's process",
+                reason: "runsc wrote no pid".into(),
+            })?;
+        let (death_sender, death) = watch::channel(None);
+        match self.machine.reaper.adopt(pid) {
+            // Ends with the sandbox, whose deletion the pool sees to.
+            Some(process) => drop(tokio::spawn(follow(process, cgroup, death_sender))),
+            None => {
+                death_sender.send_replace(Some(Death::Unknown("it ended at once".into())));
+            }
+        }
+        Ok(StartedSandbox {
+            channel: Box::pin(channel),
+            death,
+        })
+    }
+
+    async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {
+        let failed = |error: io::Error| ConnectError {
+            id: id.clone(),
+            reason: error.to_string(),
+        };
+        let (channel, theirs) = socket_pair().map_err(failed)?;
+        self.runsc(id)
+            .exec_attach(id, &self.template, theirs)
+            .map_err(failed)?;
+        Ok(Box::pin(channel))
+    }
+
+    async fn delete(&self, id: &SandboxId) -> Result<(), DeleteError> {
+        let failed = |reason: String| DeleteError {
+            id: id.clone(),
+            reason,
+        };
+        let cgroup = self.cgroup(id);
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        let mut pause = Duration::from_micros(500);
+        // Everyone in the cgroup is killed, again and again: one may have been about to fork.
+        // A cgroup without processes can be removed; there is no event for that in cgroup v1.
+        while let Err(error) = cgroup.kill_and_remove() {
+            if Instant::now() > deadline {
+                return Err(failed(format!("cannot remove its cgroup: {error}")));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        match std::fs::remove_dir_all(self.dir(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(format!("cannot remove its directory: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits for a sandbox's end and tells what is known of it.
+async fn follow(process: Process, cgroup: Cgroup, death: watch::Sender<Option<Death>>) {
+    let end = process.exit.await.map(|exit| exit.end);
+    let reason = if cgroup.oom_kills() > 0 {
+        Death::OutOfMemory
+    } else {
+        Death::Unknown(match end {
+            Ok(reaper::End::Code(code)) => format!("its gVisor process exited with {code}"),
+            Ok(reaper::End::Signal(number)) => {
+                format!("its gVisor process was ended by signal {number}")
+            }
+            Err(_) => "its gVisor process has gone".into(),
+        })
+    };
+    death.send_replace(Some(reason));
+}
+
+/// Our end and the sandbox's. A socket, since other processes in the sandbox cannot open those
+/// through /proc as they can open pipes.
+fn socket_pair() -> io::Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs.into()))
+}

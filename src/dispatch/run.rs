@@ -1,0 +1,237 @@
+//! One request: a lease, a program, an end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tracing::Instrument;
+
+use super::{
+    Dispatcher, SandboxPool,
+    known::{AlreadyExists, Claim},
+    provision::SandboxProvision,
+};
+use crate::{
+    execution::{LostCause, Outcome, Spec, Usage},
+    pool::{Lease, LeaseError},
+    sandbox::{Ended, Event, Input, Run},
+};
+
+/// How many sandboxes are tried in all until one confirms the start.
+const SANDBOXES: u32 = 3;
+/// How long a caller that takes nothing may keep what is left of a program that has ended.
+const CALLER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to run, and for whom.
+pub struct Request {
+    /// Whose limits and ids count.
+    pub caller: String,
+    /// Unique for the caller; see [`AlreadyExists`].
+    pub execution_id: String,
+    /// Name of the pool.
+    pub pool: String,
+    /// The program.
+    pub spec: Spec,
+    /// How long to wait in the queue.
+    pub wait: Duration,
+}
+
+/// What the caller is told.
+pub enum Update {
+    /// From the program.
+    Event(Event),
+    /// The end, last and once.
+    Finished(Outcome, Usage, Timings),
+}
+
+impl From<Event> for Update {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+/// When the stages were reached, counted from the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// The pool was asked.
+    pub queued: Duration,
+    /// It gave a sandbox.
+    pub leased: Duration,
+    /// The program was confirmed to exist.
+    pub started: Option<Duration>,
+    /// Its first output was there.
+    pub first_output: Option<Duration>,
+    /// It had ended.
+    pub finished: Duration,
+    /// Whether an interpreter that had waited took it.
+    pub warm: bool,
+}
+
+/// Why nothing was leased.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The id is not new.
+    #[error(transparent)]
+    AlreadyExists(#[from] AlreadyExists),
+    /// The pool has no sandbox for it.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+/// A request that has its sandbox.
+pub struct Admission {
+    dispatcher: Arc<Dispatcher>,
+    pool: Arc<SandboxPool>,
+    lease: Lease<SandboxProvision>,
+    request: Request,
+    claim: Claim,
+    received: Instant,
+    timings: Timings,
+    _running: mpsc::Sender<()>,
+}
+
+impl Dispatcher {
+    /// Waits for a sandbox. Dropping the future leaves the queue. `received`: when the request
+    /// came in. `None`: there is no such pool.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn admit(
+        self: &Arc<Self>,
+        request: Request,
+        received: Instant,
+    ) -> Result<Option<Admission>, Refused> {
+        let Some(pool) = self.pools.get(&request.pool).cloned() else {
+            return Ok(None);
+        };
+        self.refuse_when_closed()?;
+        let running = self.running.clone();
+        let claim = self.known.begin(&request.caller, &request.execution_id)?;
+        let queued = received.elapsed();
+        let lease = pool.lease(&request.caller, request.wait).await?;
+        Ok(Some(Admission {
+            dispatcher: self.clone(),
+            pool,
+            lease,
+            claim,
+            received,
+            timings: Timings {
+                queued,
+                leased: received.elapsed(),
+                ..Timings::default()
+            },
+            request,
+            _running: running,
+        }))
+    }
+}
+
+impl Admission {
+    /// Runs the program. Ends once the caller has everything, or has gone: when `updates` closes,
+    /// the program is cancelled and its sandbox deleted at once.
+    pub async fn run(self, input: mpsc::Receiver<Input>, updates: mpsc::Sender<Update>) {
+        let span = tracing::info_span!(
+            "execution",
+            id = %self.request.execution_id,
+            pool = %self.request.pool,
+        );
+        self.run_in_span(input, updates).instrument(span).await;
+    }
+
+    async fn run_in_span(
+        mut self,
+        mut input: mpsc::Receiver<Input>,
+        updates: mpsc::Sender<Update>,
+    ) {
+        self.claim.ran();
+        let mut tried = 1;
+        let ended = loop {
+            let sandbox = self.lease.id().clone();
+            let run = Run {
+                execution_id: &self.request.execution_id,
+                spec: &self.request.spec,
+                input: &mut input,
+                events: &updates,
+                stop: self.dispatcher.stop.subscribe(),
+                reattach_timeout: self.dispatcher.reattach_timeout,
+            };
+            let reason = match self.lease.run(run).await {
+                Ok(ended) => break ended,
+                Err(not_confirmed) => not_confirmed.to_string(),
+            };
+            tracing::warn!(%sandbox, %reason, tried, "program was not started");
+            if tried == SANDBOXES {
+                break lost_before_start(reason);
+            }
+            tried += 1;
+            match self
+                .pool
+                .lease(&self.request.caller, self.request.wait)
+                .await
+            {
+                // The first one is deleted with this.
+                Ok(lease) => self.lease = lease,
+                Err(refused) => break lost_before_start(format!("{reason}; then {refused}")),
+            }
+        };
+        self.finish(ended, &updates).await;
+    }
+
+    async fn finish(self, ended: Ended, updates: &mpsc::Sender<Update>) {
+        let Self {
+            lease,
+            request,
+            received,
+            mut timings,
+            ..
+        } = self;
+        let sandbox = lease.id().clone();
+        // The sandbox is deleted while the caller takes what is left.
+        drop(lease);
+        let Ended {
+            outcome,
+            usage,
+            started_at,
+            first_output_at,
+            warm,
+            rest,
+        } = ended;
+        timings.started = started_at.map(|at| at - received);
+        timings.first_output = first_output_at.map(|at| at - received);
+        timings.finished = received.elapsed();
+        timings.warm = warm;
+        tracing::info!(
+            caller = %request.caller,
+            %sandbox,
+            labels = ?request.spec.labels,
+            outcome = outcome.name(),
+            cpu_ms = usage.cpu_time.as_millis(),
+            stdout_bytes = usage.stdout_bytes,
+            stderr_bytes = usage.stderr_bytes,
+            leased_us = timings.leased.as_micros(),
+            finished_us = timings.finished.as_micros(),
+            "execution ended"
+        );
+        let last = Update::Finished(outcome, usage, timings);
+        for update in rest.into_iter().map(Update::Event).chain([last]) {
+            match timeout(CALLER_PATIENCE, updates.send(update)).await {
+                Ok(Ok(())) => {}
+                // It has gone, or takes nothing.
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+fn lost_before_start(reason: String) -> Ended {
+    Ended {
+        outcome: Outcome::Lost(LostCause::BeforeStart, reason),
+        usage: Usage::default(),
+        started_at: None,
+        first_output_at: None,
+        warm: false,
+        rest: Vec::new(),
+    }
+}

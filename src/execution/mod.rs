@@ -1,0 +1,11 @@
+//! What is to be run and how it ended, in Sandpool's own terms: every room speaks of these types.
+//!
+//! `spec` holds the one, `outcome` the other, `paths` the rules for a path that a client names.
+//! Nothing here knows of gRPC, of pools or of sandboxes.
+
+mod outcome;
+pub mod paths;
+mod spec;
+
+pub use outcome::{LostCause, Outcome, Usage};
+pub use spec::{InputFile, LimitBounds, Limits, Program, Spec};

@@ -1,0 +1,70 @@
+//! How a program ended, as a closed set. The API's Finished is made from this alone.
+
+use std::time::Duration;
+
+/// What ended the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It exited with this code: the sandbox's claim.
+    Exited(i32),
+    /// A signal ended it: the sandbox's claim.
+    Signaled(i32),
+    /// The server ended it after this much time.
+    TimedOut(Duration),
+    /// It passed this many bytes of memory.
+    OutOfMemory(u64),
+    /// Its files passed this many bytes.
+    DiskLimit(u64),
+    /// It wrote more than this many bytes to stdout and stderr.
+    OutputLimit(u64),
+    /// The caller or the server ended it: who, and why.
+    Cancelled(String),
+    /// The sandbox is gone, and with it what became of the program.
+    Lost(LostCause, String),
+    /// The sandbox could not start it: why, in the sandbox's words.
+    NotStarted(String),
+}
+
+impl Outcome {
+    /// Its name in logs and metrics, as in the API.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exited",
+            Self::Signaled(_) => "signaled",
+            Self::TimedOut(_) => "timed_out",
+            Self::OutOfMemory(_) => "out_of_memory",
+            Self::DiskLimit(_) => "disk_limit",
+            Self::OutputLimit(_) => "output_limit",
+            Self::Cancelled(_) => "cancelled",
+            Self::Lost(..) => "sandbox_lost",
+            Self::NotStarted(_) => "not_started",
+        }
+    }
+}
+
+/// What a caller may conclude from a lost sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostCause {
+    /// The program never ran: safe to repeat.
+    BeforeStart,
+    /// There is evidence from outside: eviction, node loss, deletion by another.
+    InfrastructureEvent,
+    /// It may have been the program's own doing.
+    Unknown,
+}
+
+/// What a program used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The sandbox's claim.
+    pub cpu_time: Duration,
+    /// The sandbox's claim.
+    pub peak_memory_bytes: u64,
+    /// Delivered by the server.
+    pub stdout_bytes: u64,
+    /// Delivered by the server.
+    pub stderr_bytes: u64,
+    /// Output files that were left out.
+    pub output_files_omitted: u32,
+}

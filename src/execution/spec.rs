@@ -1,0 +1,84 @@
+//! A checked execution: nothing optional is left in it, and nothing needs checking again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+
+/// One program, with all that it gets and within its bounds.
+///
+/// It carries its owner's secrets, so it cannot be printed; the same holds for [`Program`] and
+/// [`InputFile`].
+pub struct Spec {
+    /// What is run.
+    pub program: Program,
+    /// Added to the pool's environment, over it. Names are not empty and hold neither '=' nor NUL.
+    pub env: BTreeMap<String, String>,
+    /// Absolute and normalised: [`paths::WORKSPACE`](super::paths::WORKSPACE) or below it.
+    pub working_directory: String,
+    /// Written before the program starts. No path comes twice or is another one's directory.
+    pub files: Vec<InputFile>,
+    /// Globs relative to the working directory, without '.', '..' and empty components.
+    pub output_paths: Vec<String>,
+    /// What ends the program, if it does not end by itself.
+    pub limits: Limits,
+    /// Whether stdin follows; if not, it is at its end from the start.
+    pub stdin_open: bool,
+    /// Written to the log beside the execution; not secret.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is run.
+pub enum Program {
+    /// Source for a waiting interpreter.
+    Code {
+        /// A language of the pool.
+        language: String,
+        /// The main script; not blank.
+        source: String,
+        /// What the script sees after its own name; without NUL.
+        args: Vec<String>,
+    },
+    /// Any program of the sandbox's root file system.
+    Command {
+        /// The program, never empty, and its arguments; without NUL.
+        args: Vec<String>,
+    },
+}
+
+/// A file that is there when the program starts.
+pub struct InputFile {
+    /// Absolute and normalised, below [`paths::WORKSPACE`](super::paths::WORKSPACE).
+    pub path: String,
+    /// The whole file.
+    pub content: Bytes,
+    /// Permission bits, 1 to 0o777.
+    pub mode: u32,
+}
+
+/// Bounds of one execution. Each is at most the pool's maximum and has a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall clock, counted from the program's start.
+    pub timeout: Duration,
+    /// How long to wait for a sandbox.
+    pub queue_timeout: Duration,
+    /// Memory of all processes together, in bytes; files in memory not counted.
+    pub memory_bytes: u64,
+    /// Files written to /workspace, /tmp and HOME together, in bytes.
+    pub disk_bytes: u64,
+    /// stdout and stderr together, in bytes.
+    pub output_bytes: u64,
+    /// Content of all output files together, in bytes.
+    pub output_file_bytes: u64,
+    /// Processes and threads at once.
+    pub processes: u32,
+}
+
+/// A pool's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitBounds {
+    /// What an execution gets that asks for nothing else; nowhere above `max`.
+    pub default: Limits,
+    /// The most that an execution may ask for.
+    pub max: Limits,
+}

@@ -1,0 +1,568 @@
+//! One program in a sandbox, followed from its start message to its end, across cut connections.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::{
+    Channel, OutputChunk, Sandbox, died,
+    files::FileReader,
+    inbox::{Inbox, Violation},
+    outbound::Outbound,
+    words,
+};
+use crate::{
+    backend::{Death, SandboxId},
+    execution::{LostCause, Outcome, Spec, Usage},
+    proto::agent::{
+        Credit, Exited, FromAgent, Open, Output, Stream, ToAgent, exited, from_agent,
+        to_agent::Message,
+    },
+};
+
+/// A healthy sandbox confirms a start within milliseconds; one that does not is replaced.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a program that was told to end may take, its output files included.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+/// Pauses between attempts to reach an agent again.
+const REATTACH_PAUSE: Duration = Duration::from_millis(100);
+/// A sandbox that cuts its own connection again and again is not worth more.
+const MAX_REATTACHES: u32 = 20;
+/// Messages to the agent that h2 has not taken yet.
+const TO_AGENT: usize = 16;
+
+/// What the caller sends to the program.
+pub enum Input {
+    /// Bytes for stdin.
+    Data(Bytes),
+    /// The end of stdin.
+    Close,
+    /// A signal for the program's process group, 1 to 64.
+    Signal(i32),
+}
+
+/// What the program sends to the caller.
+pub enum Event {
+    /// The program exists, in this sandbox. Before everything else.
+    Started(SandboxId),
+    /// Bytes of stdout.
+    Stdout(Bytes),
+    /// Bytes of stderr.
+    Stderr(Bytes),
+    /// One piece of an output file.
+    File(OutputChunk),
+}
+
+/// How it ended.
+pub struct Ended {
+    /// Exactly one.
+    pub outcome: Outcome,
+    /// As far as it is known.
+    pub usage: Usage,
+    /// When the agent had confirmed the start.
+    pub started_at: Option<Instant>,
+    /// When the first byte of stdout or stderr was there.
+    pub first_output_at: Option<Instant>,
+    /// Whether an interpreter that had waited took the program.
+    pub warm: bool,
+    /// What the caller has not taken yet, at most a few MiB. The sandbox is not needed for it.
+    pub rest: Vec<Event>,
+}
+
+/// The program was not confirmed to exist: another sandbox may be tried.
+#[derive(Debug, thiserror::Error)]
+#[error("the sandbox did not start the program: {0}")]
+pub struct NotConfirmed(pub String);
+
+/// A program and its two ends.
+///
+/// `T`: what its events are passed on as.
+pub struct Run<'a, T> {
+    /// Names the execution to the agent.
+    pub execution_id: &'a str,
+    /// What to run.
+    pub spec: &'a Spec,
+    /// Its input. Closed means the end of stdin.
+    pub input: &'a mut mpsc::Receiver<Input>,
+    /// Where its events go. Closed means that the caller has gone: the program is cancelled.
+    pub events: &'a mpsc::Sender<T>,
+    /// The server's own reason to end it, once there is one.
+    pub stop: watch::Receiver<Option<String>>,
+    /// How long a sandbox that cannot be reached is waited for.
+    pub reattach_timeout: Duration,
+}
+
+/// A connection to the execution in the agent.
+struct Link {
+    to_agent: mpsc::Sender<ToAgent>,
+    from_agent: Streaming<FromAgent>,
+}
+
+/// Why the loop stops.
+enum Stop {
+    NotConfirmed(String),
+    Ended(Outcome),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Ended(Outcome::Lost(
+            LostCause::Unknown,
+            format!("the sandbox broke the protocol: {violation}"),
+        ))
+    }
+}
+
+/// What is known of the execution so far.
+struct Progress {
+    outbound: Outbound,
+    streams: [Inbox; 3],
+    files: Option<FileReader>,
+    usage: Usage,
+    output_left: u64,
+    output_limit: u64,
+    memory_limit: u64,
+    sandbox: SandboxId,
+    started: Option<Started>,
+    first_output_at: Option<Instant>,
+    /// Once the server has decided how it ends.
+    verdict: Option<Outcome>,
+    exited: Option<Exited>,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct Started {
+    at: Instant,
+    warm: bool,
+    announced: bool,
+}
+
+impl Sandbox {
+    /// Runs a program to its end. What is not confirmed to have started is handed back, so that
+    /// another sandbox can be tried; nothing was sent to the caller then.
+    ///
+    /// # Errors
+    /// See [`NotConfirmed`].
+    pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
+        let mut progress = Progress::new(self.id.clone(), run.spec);
+        let stop = progress.drive(self, run).await;
+        let outcome = match stop {
+            Stop::NotConfirmed(reason) => return Err(NotConfirmed(reason)),
+            Stop::Ended(outcome) => progress.verdict.take().unwrap_or(outcome),
+        };
+        Ok(progress.end(outcome))
+    }
+
+    async fn open(&mut self, execution_id: &str, progress: &mut Progress) -> Result<Link, String> {
+        let (to_agent, messages) = mpsc::channel(TO_AGENT);
+        let credits = (1..).zip(&progress.streams).map(|(stream, inbox)| {
+            let (received, limit) = inbox.credit();
+            Credit {
+                stream,
+                received,
+                limit,
+            }
+        });
+        let open = Message::Open(Open {
+            execution_id: execution_id.to_owned(),
+            credits: credits.collect(),
+        });
+        let _ = to_agent.try_send(ToAgent {
+            message: Some(open),
+        });
+        // What fits goes with it, so that a start costs no round trip.
+        while to_agent.capacity() > 0
+            && let Some(message) = progress.outbound.pop()
+        {
+            let _ = to_agent.try_send(message);
+        }
+        let from_agent = self
+            .channel
+            .agent()
+            .execute(ReceiverStream::new(messages))
+            .await
+            .map_err(|status| words(status.message()))?
+            .into_inner();
+        Ok(Link {
+            to_agent,
+            from_agent,
+        })
+    }
+
+    /// Reaches the agent again after a cut.
+    async fn reattach(&mut self, execution_id: &str, progress: &mut Progress) -> Link {
+        loop {
+            match self.backend.connect(&self.id).await {
+                Ok(stream) => match Channel::connect(stream).await {
+                    Ok(channel) => {
+                        self.channel = channel;
+                        progress.outbound.restart();
+                        match self.open(execution_id, progress).await {
+                            Ok(link) => return link,
+                            Err(error) => tracing::debug!(%error, "agent did not resume"),
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "agent did not shake hands"),
+                },
+                Err(error) => tracing::debug!(%error, "agent cannot be reached"),
+            }
+            sleep(REATTACH_PAUSE).await;
+        }
+    }
+}
+
+impl Progress {
+    fn new(sandbox: SandboxId, spec: &Spec) -> Self {
+        Self {
+            outbound: Outbound::new(spec),
+            streams: [Inbox::new(), Inbox::new(), Inbox::new()],
+            files: Some(FileReader::new(spec.limits.output_file_bytes)),
+            usage: Usage::default(),
+            output_left: spec.limits.output_bytes,
+            output_limit: spec.limits.output_bytes,
+            memory_limit: spec.limits.memory_bytes,
+            sandbox,
+            started: None,
+            first_output_at: None,
+            verdict: None,
+            exited: None,
+            deadline: Instant::now() + spec.limits.timeout,
+        }
+    }
+
+    async fn drive<T: From<Event>>(&mut self, sandbox: &mut Sandbox, mut run: Run<'_, T>) -> Stop {
+        let mut cut = false;
+        for _ in 0..=MAX_REATTACHES {
+            let mut link = match self.link(sandbox, &mut run, cut).await {
+                Ok(link) => link,
+                Err(stop) => return stop,
+            };
+            match self.follow(sandbox, &mut link, &mut run).await {
+                Ok(reason) if self.started.is_some() && self.verdict.is_none() => {
+                    tracing::warn!(sandbox = %sandbox.id, %reason, "connection was cut");
+                    cut = true;
+                }
+                Ok(reason) => return self.cut_for_good(sandbox, reason).await,
+                Err(stop) => return stop,
+            }
+        }
+        self.unreachable("it was cut again and again".into())
+    }
+
+    /// Opens the execution in the agent: over the connection that there is, or after a cut over
+    /// a new one.
+    async fn link<T>(
+        &mut self,
+        sandbox: &mut Sandbox,
+        run: &mut Run<'_, T>,
+        cut: bool,
+    ) -> Result<Link, Stop> {
+        let mut death = sandbox.death.clone();
+        let (deadline, late) = if cut {
+            (
+                self.deadline,
+                Stop::Ended(Outcome::TimedOut(run.spec.limits.timeout)),
+            )
+        } else {
+            (Instant::now() + CONFIRM_TIMEOUT, not_confirmed())
+        };
+        let opening = async {
+            if !cut {
+                return sandbox.open(run.execution_id, self).await;
+            }
+            let reattach = sandbox.reattach(run.execution_id, self);
+            timeout(run.reattach_timeout, reattach)
+                .await
+                .map_err(|_| format!("no answer for {:?}", run.reattach_timeout))
+        };
+        tokio::select! {
+            biased;
+            () = run.events.closed() => Err(Stop::Ended(caller_gone())),
+            reason = stopped(&mut run.stop) => Err(Stop::Ended(Outcome::Cancelled(reason))),
+            () = sleep_until(deadline) => Err(late),
+            opened = opening => opened.map_err(|reason| self.unreachable(reason)),
+            reason = died(&mut death) => Err(self.dead(&reason)),
+        }
+    }
+
+    /// Passes messages on in both directions. `Ok`: the connection was cut, and by what.
+    async fn follow<T: From<Event>>(
+        &mut self,
+        sandbox: &Sandbox,
+        link: &mut Link,
+        run: &mut Run<'_, T>,
+    ) -> Result<String, Stop> {
+        let mut death = sandbox.death.clone();
+        let Run {
+            spec,
+            input,
+            events,
+            stop,
+            ..
+        } = run;
+        // Until the whole start has been handed over, the deadline is the program's own.
+        let mut confirming = false;
+        loop {
+            if self.outbound.is_empty() && self.started.is_none() && !confirming {
+                confirming = true;
+                self.deadline = Instant::now() + CONFIRM_TIMEOUT;
+            }
+            tokio::select! {
+                biased;
+                () = events.closed() => return Err(Stop::Ended(caller_gone())),
+                reason = stopped(stop), if self.verdict.is_none() => {
+                    self.decide(Outcome::Cancelled(reason));
+                }
+                () = sleep_until(self.deadline) => self.late(spec)?,
+                message = link.from_agent.message() => match message {
+                    Ok(Some(message)) => {
+                        self.hear(message, spec)?;
+                        if let Some(exited) = &self.exited {
+                            return Err(Stop::Ended(outcome_of(exited)));
+                        }
+                    }
+                    Ok(None) => return Ok("the agent hung up".into()),
+                    Err(status) => return Ok(words(status.message())),
+                },
+                reason = died(&mut death) => return Err(self.dead(&reason)),
+                permit = events.reserve(), if self.has_event() => {
+                    if let (Ok(permit), Some(event)) = (permit, self.next_event()) {
+                        permit.send(event.into());
+                        self.extend_credit();
+                    }
+                }
+                permit = link.to_agent.reserve(), if !self.outbound.is_empty() => {
+                    if let (Ok(permit), Some(message)) = (permit, self.outbound.pop()) {
+                        permit.send(message);
+                    }
+                }
+                from_caller = input.recv(), if self.takes_input() => match from_caller {
+                    Some(Input::Data(data)) => self.outbound.input(data),
+                    Some(Input::Signal(number)) => self.outbound.signal(number),
+                    Some(Input::Close) | None => self.outbound.close_input(),
+                },
+            }
+        }
+    }
+
+    /// Ends the program for a reason of the server's own. The first one stands.
+    fn decide(&mut self, verdict: Outcome) {
+        if self.verdict.is_none() {
+            self.verdict = Some(verdict);
+            self.outbound.kill();
+            self.deadline = Instant::now() + KILL_GRACE;
+        }
+    }
+
+    /// Before the start, not even input is taken, so that another sandbox can have it.
+    fn takes_input(&self) -> bool {
+        self.started.is_some() && self.verdict.is_none() && self.outbound.takes_input()
+    }
+
+    fn late(&mut self, spec: &Spec) -> Result<(), Stop> {
+        if let Some(verdict) = &self.verdict {
+            return Err(Stop::Ended(verdict.clone()));
+        }
+        if self.started.is_none() {
+            return Err(not_confirmed());
+        }
+        self.decide(Outcome::TimedOut(spec.limits.timeout));
+        Ok(())
+    }
+
+    fn hear(&mut self, message: FromAgent, spec: &Spec) -> Result<(), Stop> {
+        match message.message.ok_or(Violation::Message)? {
+            from_agent::Message::Opened(opened) => self
+                .outbound
+                .acknowledge(opened.acknowledged.unwrap_or_default())?,
+            from_agent::Message::Acknowledged(acknowledged) => {
+                self.outbound.acknowledge(acknowledged)?;
+            }
+            from_agent::Message::Started(started) => {
+                if self.started.is_none() {
+                    self.started = Some(Started {
+                        at: Instant::now(),
+                        warm: started.warm,
+                        announced: false,
+                    });
+                    if self.verdict.is_none() {
+                        self.deadline = Instant::now() + spec.limits.timeout;
+                    }
+                }
+            }
+            from_agent::Message::Output(output) => self.take_output(&output)?,
+            from_agent::Message::Exited(exited) => self.exited = Some(exited),
+        }
+        Ok(())
+    }
+
+    fn take_output(&mut self, output: &Output) -> Result<(), Violation> {
+        let index = match output.stream() {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+            Stream::Files => 2,
+            Stream::Unspecified => return Err(Violation::Message),
+        };
+        self.streams[index].push(output.offset, &output.data)?;
+        let length = output.data.len() as u64;
+        if index < 2 {
+            self.first_output_at.get_or_insert_with(Instant::now);
+        }
+        let counter = match index {
+            0 => &mut self.usage.stdout_bytes,
+            1 => &mut self.usage.stderr_bytes,
+            _ => return Ok(()),
+        };
+        let kept = length.min(self.output_left);
+        self.output_left -= kept;
+        *counter += kept;
+        if kept < length {
+            self.streams[index].drop_last(length - kept);
+            self.decide(Outcome::OutputLimit(self.output_limit));
+            self.extend_credit();
+        }
+        Ok(())
+    }
+
+    fn extend_credit(&mut self) {
+        for (stream, inbox) in (1..).zip(&mut self.streams) {
+            if inbox.extend() {
+                let (received, limit) = inbox.credit();
+                self.outbound.push(Message::Credit(Credit {
+                    stream,
+                    received,
+                    limit,
+                }));
+            }
+        }
+    }
+
+    fn has_event(&self) -> bool {
+        self.started.is_some_and(|started| !started.announced)
+            || self.streams.iter().any(|stream| !stream.is_empty())
+    }
+
+    /// What the caller is to hear next. May be nothing yet, when a file's piece is not whole.
+    fn next_event(&mut self) -> Option<Event> {
+        if let Some(started) = &mut self.started
+            && !started.announced
+        {
+            started.announced = true;
+            return Some(Event::Started(self.sandbox.clone()));
+        }
+        if let Some(data) = self.streams[0].pop() {
+            return Some(Event::Stdout(data));
+        }
+        if let Some(data) = self.streams[1].pop() {
+            return Some(Event::Stderr(data));
+        }
+        self.next_file()
+    }
+
+    fn next_file(&mut self) -> Option<Event> {
+        loop {
+            let next = self.files.as_mut().map_or(Ok(None), FileReader::next);
+            match next {
+                Ok(Some(chunk)) => return Some(Event::File(chunk)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "output files are not delivered");
+                    self.files = None;
+                    self.usage.output_files_omitted += 1;
+                }
+            }
+            let data = self.streams[2].pop()?;
+            if let Some(files) = &mut self.files {
+                files.push(&data);
+            }
+        }
+    }
+
+    fn dead(&mut self, reason: &Death) -> Stop {
+        if self.verdict.is_none() && self.started.is_none() {
+            return Stop::NotConfirmed(reason.to_string());
+        }
+        Stop::Ended(match reason {
+            Death::OutOfMemory => Outcome::OutOfMemory(self.memory_limit),
+            Death::Infrastructure(reason) => {
+                Outcome::Lost(LostCause::InfrastructureEvent, reason.clone())
+            }
+            Death::Unknown(reason) => Outcome::Lost(LostCause::Unknown, reason.clone()),
+        })
+    }
+
+    /// A cut that is not mended. It is often seen before the death that caused it, which says more.
+    async fn cut_for_good(&mut self, sandbox: &Sandbox, reason: String) -> Stop {
+        match timeout(CONFIRM_TIMEOUT, died(&mut sandbox.death.clone())).await {
+            Ok(reason) => self.dead(&reason),
+            Err(_) => self.unreachable(reason),
+        }
+    }
+
+    fn unreachable(&mut self, reason: String) -> Stop {
+        if self.started.is_none() {
+            return Stop::NotConfirmed(reason);
+        }
+        Stop::Ended(Outcome::Lost(
+            LostCause::Unknown,
+            format!("the sandbox cannot be reached: {reason}"),
+        ))
+    }
+
+    fn end(mut self, outcome: Outcome) -> Ended {
+        if let Some(exited) = &self.exited {
+            self.usage.cpu_time = Duration::from_micros(exited.cpu_time_us);
+            self.usage.peak_memory_bytes = exited.peak_memory_bytes;
+            self.usage.output_files_omitted += exited.output_files_omitted;
+        }
+        let mut rest = Vec::new();
+        while self.has_event() {
+            rest.extend(self.next_event());
+        }
+        Ended {
+            outcome,
+            usage: self.usage,
+            started_at: self.started.map(|started| started.at),
+            first_output_at: self.first_output_at,
+            warm: self.started.is_some_and(|started| started.warm),
+            rest,
+        }
+    }
+}
+
+fn outcome_of(exited: &Exited) -> Outcome {
+    match &exited.end {
+        Some(exited::End::Code(code)) => Outcome::Exited(*code),
+        Some(exited::End::Signal(signal)) => Outcome::Signaled(*signal),
+        Some(exited::End::OutOfMemory(bytes)) => Outcome::OutOfMemory(*bytes),
+        Some(exited::End::DiskLimit(bytes)) => Outcome::DiskLimit(*bytes),
+        Some(exited::End::NotStarted(reason)) => Outcome::NotStarted(words(reason)),
+        None => Outcome::Lost(
+            LostCause::Unknown,
+            "the sandbox does not say how the program ended".into(),
+        ),
+    }
+}
+
+fn not_confirmed() -> Stop {
+    Stop::NotConfirmed(format!("no answer within {CONFIRM_TIMEOUT:?}"))
+}
+
+fn caller_gone() -> Outcome {
+    Outcome::Cancelled("the caller went away".into())
+}
+
+async fn stopped(stop: &mut watch::Receiver<Option<String>>) -> String {
+    if let Ok(reason) = stop.wait_for(Option::is_some).await {
+        return reason.clone().unwrap_or_default();
+    }
+    // Nobody can stop it any more.
+    std::future::pending().await
+}

@@ -1,0 +1,153 @@
+//! An output stream on its way from the agent to the client.
+
+use bytes::{Bytes, BytesMut};
+
+/// What the agent may have under way at first, and at most.
+const FIRST_WINDOW: u64 = 256 * 1024;
+const MAX_WINDOW: u64 = 4 << 20;
+/// What one message to the client carries at most.
+const PIECE: usize = 64 * 1024;
+
+/// Bytes that came from the agent and were not yet taken by the client: never more than the
+/// window, whatever the agent does.
+pub(super) struct Inbox {
+    bytes: BytesMut,
+    /// Bytes that the agent need not keep.
+    received: u64,
+    delivered: u64,
+    limit: u64,
+    window: u64,
+}
+
+/// The agent did not keep to the protocol.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Violation {
+    #[error("output at offset {got} where {expected} was expected")]
+    Offset { got: u64, expected: u64 },
+    #[error("output beyond the credit of {limit}")]
+    Credit { limit: u64 },
+    #[error("an acknowledgement of what was never sent")]
+    Acknowledgement,
+    #[error("a message without content, or of an unknown stream")]
+    Message,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            received: 0,
+            delivered: 0,
+            limit: FIRST_WINDOW,
+            window: FIRST_WINDOW,
+        }
+    }
+
+    /// What the agent may forget, and how far it may go.
+    pub(super) const fn credit(&self) -> (u64, u64) {
+        (self.received, self.limit)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes bytes from the agent. They are copied: a small piece must not keep the large buffer
+    /// alive that it came in.
+    pub(super) fn push(&mut self, offset: u64, data: &[u8]) -> Result<(), Violation> {
+        if offset != self.received {
+            return Err(Violation::Offset {
+                got: offset,
+                expected: self.received,
+            });
+        }
+        let received = self.received + data.len() as u64;
+        if received > self.limit {
+            return Err(Violation::Credit { limit: self.limit });
+        }
+        self.bytes.extend_from_slice(data);
+        self.received = received;
+        Ok(())
+    }
+
+    /// Drops the last `bytes` of what waits, and of what will never be sent to anyone.
+    pub(super) fn drop_last(&mut self, bytes: u64) {
+        let keep = self.bytes.len() as u64 - bytes.min(self.bytes.len() as u64);
+        // At most the buffer's own length.
+        self.bytes.truncate(keep as usize);
+        self.delivered = self.received - keep;
+    }
+
+    /// The next piece for the client, who has taken it with this.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let piece = self.bytes.split_to(self.bytes.len().min(PIECE)).freeze();
+        self.delivered += piece.len() as u64;
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+        Some(piece)
+    }
+
+    /// Whether the agent should hear of more credit: once half of the window is used up. The
+    /// window grows while the client takes everything at once.
+    pub(super) fn extend(&mut self) -> bool {
+        if self.limit - self.delivered > self.window / 2 {
+            return false;
+        }
+        if self.bytes.is_empty() {
+            self.window = (self.window * 2).min(MAX_WINDOW);
+        }
+        self.limit = self.delivered + self.window;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_skips_or_repeats_bytes_is_found_out() {
+        let mut inbox = Inbox::new();
+        inbox.push(0, b"abc").unwrap();
+        assert_eq!(
+            inbox.push(2, b"c"),
+            Err(Violation::Offset {
+                got: 2,
+                expected: 3
+            })
+        );
+        assert!(inbox.push(4, b"e").is_err());
+    }
+
+    #[test]
+    fn an_agent_that_sends_more_than_its_credit_is_found_out() {
+        let mut inbox = Inbox::new();
+        let window = vec![0; FIRST_WINDOW as usize];
+        inbox.push(0, &window).unwrap();
+        assert_eq!(
+            inbox.push(FIRST_WINDOW, b"x"),
+            Err(Violation::Credit {
+                limit: FIRST_WINDOW
+            })
+        );
+    }
+
+    #[test]
+    fn the_window_grows_only_while_the_client_takes_everything() {
+        let mut inbox = Inbox::new();
+        let half = vec![0; FIRST_WINDOW as usize / 2];
+        inbox.push(0, &half).unwrap();
+        assert!(!inbox.extend());
+        while inbox.pop().is_some() {}
+        assert!(inbox.extend());
+        assert_eq!(
+            inbox.credit(),
+            (half.len() as u64, half.len() as u64 + 2 * FIRST_WINDOW)
+        );
+        assert!(!inbox.extend());
+    }
+}

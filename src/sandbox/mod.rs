@@ -1,0 +1,160 @@
+//! A started sandbox as the rest of the program sees it.
+//!
+//! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
+//! - `execution`: one program in it, across cut connections; `inbox`: its output on the way
+//! - `files`: the output files that it says it has
+
+mod channel;
+mod execution;
+mod files;
+mod inbox;
+mod outbound;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+pub use self::{
+    channel::Channel,
+    execution::{Ended, Event, Input, NotConfirmed, Run},
+    files::OutputChunk,
+};
+use crate::{
+    backend::{Backend, Death, SandboxId, StartError},
+    proto::agent::{Language, PrepareRequest},
+};
+
+/// What gVisor's kernel log begins with (pkg/sentry/kernel/syslog.go).
+const GVISOR_BOOT_LOG: &str = "Starting gVisor";
+/// How much of the sandbox's own words goes into an error.
+const MAX_WORDS: usize = 600;
+
+/// What is done in a sandbox before it waits.
+#[derive(Clone, Default)]
+pub struct Preparation {
+    /// The languages, their modules and spares.
+    pub languages: Vec<Language>,
+    /// Environment of every program.
+    pub env: HashMap<String, String>,
+    /// How long starting, importing and warming up may take in all.
+    pub timeout: Duration,
+}
+
+/// Why a sandbox is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailure {
+    /// The backend could not start it.
+    #[error(transparent)]
+    Backend(#[from] StartError),
+    /// It died while it started.
+    #[error("it died while it started: {0}")]
+    Died(Death),
+    /// Its agent did not answer, or not as it should.
+    #[error("its agent failed: {0}")]
+    Agent(String),
+    /// An interpreter did not get ready.
+    #[error("{0}")]
+    Interpreter(String),
+    /// It took too long.
+    #[error("it was not ready after {0:?}")]
+    Timeout(Duration),
+}
+
+/// A warm sandbox, and the connection to its agent.
+///
+/// Dropping it closes the connection and no more: deleting it is the owner's business.
+pub struct Sandbox {
+    id: SandboxId,
+    backend: Arc<dyn Backend>,
+    channel: Channel,
+    death: watch::Receiver<Option<Death>>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox, makes sure that it is gVisor, and warms it up. When this fails, or is
+    /// dropped, the backend must still be told to delete what there is of it.
+    ///
+    /// # Errors
+    /// See [`StartFailure`].
+    pub async fn start(
+        backend: Arc<dyn Backend>,
+        id: SandboxId,
+        preparation: &Preparation,
+    ) -> Result<Self, StartFailure> {
+        let timeout = preparation.timeout;
+        tokio::time::timeout(timeout, Self::warm_up(backend, id, preparation))
+            .await
+            .unwrap_or(Err(StartFailure::Timeout(timeout)))
+    }
+
+    async fn warm_up(
+        backend: Arc<dyn Backend>,
+        id: SandboxId,
+        preparation: &Preparation,
+    ) -> Result<Self, StartFailure> {
+        let started = backend.start(&id).await?;
+        let channel = Channel::connect(started.channel)
+            .await
+            .map_err(|error| StartFailure::Agent(error.to_string()))?;
+        let mut death = started.death;
+        let request = PrepareRequest {
+            languages: preparation.languages.clone(),
+            env: preparation.env.clone(),
+        };
+        let mut agent = channel.agent();
+        let prepared = tokio::select! {
+            prepared = agent.prepare(request) => prepared
+                .map_err(|status| StartFailure::Agent(words(status.message())))?
+                .into_inner(),
+            reason = died(&mut death) => return Err(StartFailure::Died(reason)),
+        };
+        // Before any user code, so this is gVisor's word and not a program's.
+        if !prepared.boot_log.contains(GVISOR_BOOT_LOG) {
+            return Err(StartError::NotGvisor(format!(
+                "its kernel log begins with {:?}",
+                words(&prepared.boot_log)
+            ))
+            .into());
+        }
+        if let Some(failure) = prepared.failures.first() {
+            return Err(StartFailure::Interpreter(words(failure)));
+        }
+        tracing::debug!(sandbox = %id, kernel = %words(&prepared.kernel), "sandbox is warm");
+        Ok(Self {
+            id,
+            backend,
+            channel,
+            death,
+        })
+    }
+
+    /// The sandbox's name.
+    #[must_use]
+    pub const fn id(&self) -> &SandboxId {
+        &self.id
+    }
+
+    /// Resolves with the reason when the sandbox dies.
+    pub fn death(&self) -> impl Future<Output = Death> + Send + 'static {
+        let mut death = self.death.clone();
+        async move { died(&mut death).await }
+    }
+}
+
+/// Waits for the death of a sandbox.
+async fn died(death: &mut watch::Receiver<Option<Death>>) -> Death {
+    match death.wait_for(Option::is_some).await {
+        Ok(reason) => reason
+            .clone()
+            .unwrap_or_else(|| Death::Unknown("it has gone".into())),
+        Err(_) => Death::Unknown("it is no longer watched".into()),
+    }
+}
+
+/// What a sandbox said, fit for a log or an error: bounded, and without control characters.
+pub(crate) fn words(text: &str) -> String {
+    text.chars()
+        .take(MAX_WORDS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,205 @@
+//! What goes to the agent: control messages and input, kept until the agent has them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::inbox::Violation;
+use crate::execution::{Program, Spec};
+use crate::proto::agent::{
+    Acknowledged, Code, Command, Control, FileChunk, Input, Kill, Start, ToAgent, control::Action,
+    start, to_agent::Message,
+};
+
+/// Input that the agent may have before the program takes it.
+const INPUT_WINDOW: u64 = 256 * 1024;
+const INPUT_PIECE: usize = 64 * 1024;
+const FILE_PIECE: usize = 256 * 1024;
+
+/// The two numbered sequences to the agent.
+#[derive(Default)]
+pub(super) struct Outbound {
+    /// What the present connection has not been given yet.
+    queue: VecDeque<ToAgent>,
+    controls: VecDeque<Control>,
+    last_sequence: u64,
+    input: VecDeque<Bytes>,
+    /// Input before this was taken by the program, or dropped.
+    input_acknowledged: u64,
+    input_end: u64,
+    input_ended: bool,
+}
+
+impl Outbound {
+    /// Files first, then the start, then the end of input if there is none.
+    pub(super) fn new(spec: &Spec) -> Self {
+        let mut outbound = Self::default();
+        for file in &spec.files {
+            let size = file.content.len();
+            let mut offset = 0;
+            loop {
+                let end = (offset + FILE_PIECE).min(size);
+                outbound.control(Action::File(FileChunk {
+                    path: file.path.clone(),
+                    mode: file.mode,
+                    size: size as u64,
+                    offset: offset as u64,
+                    content: file.content.slice(offset..end),
+                    last: end == size,
+                }));
+                offset = end;
+                if offset == size {
+                    break;
+                }
+            }
+        }
+        outbound.control(Action::Start(start_message(spec)));
+        if !spec.stdin_open {
+            outbound.close_input();
+        }
+        outbound
+    }
+
+    fn control(&mut self, action: Action) {
+        self.last_sequence += 1;
+        let control = Control {
+            sequence: self.last_sequence,
+            action: Some(action),
+        };
+        self.controls.push_back(control.clone());
+        self.queue.push_back(message(Message::Control(control)));
+    }
+
+    pub(super) fn signal(&mut self, number: i32) {
+        self.control(Action::Signal(number));
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.control(Action::Kill(Kill {}));
+    }
+
+    /// What need not be sent again when it is lost with its connection.
+    pub(super) fn push(&mut self, other: Message) {
+        self.queue.push_back(message(other));
+    }
+
+    /// Whether there is room for more input.
+    pub(super) fn takes_input(&self) -> bool {
+        !self.input_ended && self.input_end - self.input_acknowledged < INPUT_WINDOW
+    }
+
+    pub(super) fn input(&mut self, mut data: Bytes) {
+        while !data.is_empty() && !self.input_ended {
+            let piece = data.split_to(data.len().min(INPUT_PIECE));
+            self.queue.push_back(message(Message::Input(Input {
+                offset: self.input_end,
+                data: piece.clone(),
+                end: false,
+            })));
+            self.input_end += piece.len() as u64;
+            self.input.push_back(piece);
+        }
+    }
+
+    pub(super) fn close_input(&mut self) {
+        if !self.input_ended {
+            self.input_ended = true;
+            self.queue.push_back(self.end_of_input());
+        }
+    }
+
+    fn end_of_input(&self) -> ToAgent {
+        message(Message::Input(Input {
+            offset: self.input_end,
+            data: Bytes::new(),
+            end: true,
+        }))
+    }
+
+    /// What the agent has, need not be kept.
+    pub(super) fn acknowledge(&mut self, acknowledged: Acknowledged) -> Result<(), Violation> {
+        let Acknowledged {
+            control_sequence,
+            input_offset,
+        } = acknowledged;
+        if control_sequence > self.last_sequence || input_offset > self.input_end {
+            return Err(Violation::Acknowledgement);
+        }
+        while self
+            .controls
+            .front()
+            .is_some_and(|control| control.sequence <= control_sequence)
+        {
+            self.controls.pop_front();
+        }
+        while let Some(piece) = self.input.front_mut() {
+            let end = self.input_acknowledged + piece.len() as u64;
+            if end > input_offset {
+                break;
+            }
+            self.input_acknowledged = end;
+            self.input.pop_front();
+        }
+        Ok(())
+    }
+
+    /// A new connection, over which everything is sent again that the agent may not have.
+    pub(super) fn restart(&mut self) {
+        self.queue = self
+            .controls
+            .iter()
+            .map(|control| message(Message::Control(control.clone())))
+            .collect();
+        let mut offset = self.input_acknowledged;
+        for piece in &self.input {
+            self.queue.push_back(message(Message::Input(Input {
+                offset,
+                data: piece.clone(),
+                end: false,
+            })));
+            offset += piece.len() as u64;
+        }
+        if self.input_ended {
+            self.queue.push_back(self.end_of_input());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<ToAgent> {
+        self.queue.pop_front()
+    }
+}
+
+const fn message(message: Message) -> ToAgent {
+    ToAgent {
+        message: Some(message),
+    }
+}
+
+fn start_message(spec: &Spec) -> Start {
+    let limits = &spec.limits;
+    Start {
+        program: Some(match &spec.program {
+            Program::Code {
+                language,
+                source,
+                args,
+            } => start::Program::Code(Code {
+                language: language.clone(),
+                source: source.clone(),
+                args: args.clone(),
+            }),
+            Program::Command { args } => start::Program::Command(Command { args: args.clone() }),
+        }),
+        env: spec.env.clone().into_iter().collect(),
+        working_directory: spec.working_directory.clone(),
+        output_paths: spec.output_paths.clone(),
+        output_file_bytes: limits.output_file_bytes,
+        memory_bytes: limits.memory_bytes,
+        disk_bytes: limits.disk_bytes,
+        processes: limits.processes,
+    }
+}
