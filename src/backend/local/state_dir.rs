@@ -1,7 +1,8 @@
 //! Where a server keeps its sandboxes' directories, and what a dead one left.
 //!
 //! `<state_dir>/<server>/` belongs to one running server, which holds a lock on `<server>/lock`
-//! for as long as it lives. A directory whose lock is free belongs to nobody any more.
+//! for as long as it lives. A directory whose lock is free belongs to nobody any more. Servers
+//! that start at the same time take turns, by a lock on `<state_dir>/lock`.
 
 use std::{
     fs::{self, File},
@@ -49,6 +50,12 @@ impl StateDir {
             move |source| StateDirError { step, path, source }
         };
         fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        // Until this server's own lock is held, nobody else may look for dead ones.
+        let turn = parent.join("lock");
+        let turn_file = File::create(&turn).map_err(failed("create", &turn))?;
+        flock(&turn_file, FlockOperation::LockExclusive)
+            .map_err(io::Error::from)
+            .map_err(failed("lock", &turn))?;
         remove_dead(parent, cgroups)?;
         let path = parent.join(server);
         fs::create_dir(&path).map_err(failed("create", &path))?;
@@ -78,11 +85,10 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next server, which looks for the directory.
-        if self.cgroup.kill_and_remove().is_err() {
-            return;
+        // What cannot be removed now is removed by the next server.
+        if self.cgroup.kill_and_remove().is_ok() {
+            let _ = fs::remove_dir_all(&self.path);
         }
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -97,7 +103,7 @@ fn remove_dead(parent: &Path, cgroups: &Cgroups) -> Result<(), StateDirError> {
         let Some(server) = entry.file_name().to_str().map(str::to_owned) else {
             continue;
         };
-        // Without the lock file it is not one of ours, or is only just being made.
+        // Without the lock file it is not one of ours.
         let Ok(lock) = File::open(path.join("lock")) else {
             continue;
         };
