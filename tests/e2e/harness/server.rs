@@ -125,6 +125,7 @@ fn servers_in(state_dir: &Path) -> BTreeSet<String> {
     fs::read_dir(state_dir)
         .unwrap()
         .flatten()
+        .filter(|entry| entry.path().is_dir())
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect()
 }
