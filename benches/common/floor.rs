@@ -30,28 +30,15 @@ pub struct Sample {
     pub exited: Duration,
 }
 
-/// One sandbox with one waiting interpreter.
-pub struct Floor {
+/// One sandbox of a bundle like Sandpool's, in which nothing runs but `sleep`.
+pub struct Sleeper {
     dir: PathBuf,
     id: String,
-    control: UnixStream,
-    exec: Child,
 }
 
-fn runsc(dir: &Path) -> Command {
-    let mut command = Command::new("runsc");
-    command.arg("--root").arg(dir.join("state")).args([
-        "--platform=systrap",
-        "--network=none",
-        "--overlay2=none",
-        "--file-access-mounts=exclusive",
-    ]);
-    command
-}
-
-impl Floor {
-    /// `like`: the directory of a sandbox of Sandpool's, whose bundle is taken.
-    pub fn start(like: &Path, preload: &str, program: &str) -> Self {
+impl Sleeper {
+    /// `like`: a directory with the config.json of a sandbox of Sandpool's.
+    pub fn start(like: &Path) -> Self {
         let id = format!("floor-{:08x}", rand::random::<u32>());
         let dir = std::env::temp_dir().join(&id);
         std::fs::create_dir(&dir).unwrap();
@@ -60,28 +47,71 @@ impl Floor {
         bundle["process"]["args"] = serde_json::json!(["/bin/sleep", "infinity"]);
         bundle["linux"]["cgroupsPath"] = serde_json::json!(format!("/sandpool-floor/{id}"));
         std::fs::write(dir.join("config.json"), bundle.to_string()).unwrap();
-        let started = runsc(&dir)
+        let sandbox = Self { dir, id };
+        let started = sandbox
+            .runsc()
             .args(["run", "--detach", "--bundle"])
-            .arg(&dir)
-            .arg(&id)
+            .args([&sandbox.dir, Path::new(&sandbox.id)])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(started.success());
+        sandbox
+    }
 
+    fn runsc(&self) -> Command {
+        let mut command = Command::new("runsc");
+        command.arg("--root").arg(self.dir.join("state")).args([
+            "--platform=systrap",
+            "--network=none",
+            "--overlay2=none",
+            "--file-access-mounts=exclusive",
+        ]);
+        command
+    }
+
+    /// A command in the sandbox, with the environment that Sandpool's programs have.
+    pub fn exec(&self, env: &[(&str, &str)], args: &[&str]) -> Command {
+        let mut command = self.runsc();
+        command.args(["exec", "--user", "65532:65532", "--cwd", "/workspace"]);
+        let usual = [
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("HOME", "/home/sandbox"),
+            ("LANG", "C.UTF-8"),
+        ];
+        for (name, value) in usual.iter().chain(env) {
+            command.arg("--env").arg(format!("{name}={value}"));
+        }
+        command.arg(&self.id).args(args);
+        command
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.runsc().args(["delete", "--force", &self.id]).status();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// One sandbox with one waiting interpreter.
+pub struct Floor {
+    control: UnixStream,
+    exec: Child,
+    /// Dropped after the interpreter has been waited for.
+    _sandbox: Sleeper,
+}
+
+impl Floor {
+    pub fn start(like: &Path, preload: &str, program: &str) -> Self {
+        let sandbox = Sleeper::start(like);
         let (mut control, theirs) = UnixStream::pair().unwrap();
-        let exec = runsc(&dir)
-            .args(["exec", "--user", "65532:65532", "--cwd", "/workspace"])
-            .args([
-                "--env",
-                &format!("BOOT={BOOT}"),
-                "--env",
-                &format!("MAIN={program}"),
-            ])
-            .args(["--env", "PATH=/usr/local/bin:/usr/bin:/bin"])
-            .args(["--env", "HOME=/home/sandbox", "--env", "LANG=C.UTF-8"])
-            .args([&id, "/bin/sh", "-c", START])
+        let exec = sandbox
+            .exec(
+                &[("BOOT", BOOT), ("MAIN", program)],
+                &["/bin/sh", "-c", START],
+            )
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -91,10 +121,9 @@ impl Floor {
         let mut ready = [0];
         control.read_exact(&mut ready).unwrap();
         Self {
-            dir,
-            id,
             control,
             exec,
+            _sandbox: sandbox,
         }
     }
 
@@ -118,16 +147,5 @@ impl Floor {
             end_of_output,
             exited: given.elapsed(),
         }
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        let _ = self.exec.kill();
-        let _ = self.exec.wait();
-        let _ = runsc(&self.dir)
-            .args(["delete", "--force", &self.id])
-            .status();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

@@ -127,6 +127,8 @@ struct Progress {
     usage: Usage,
     output_left: u64,
     output_limit: u64,
+    /// Nothing more comes from the caller.
+    caller_silent: bool,
     memory_limit: u64,
     sandbox: SandboxId,
     started: Option<Started>,
@@ -227,6 +229,7 @@ impl Progress {
             usage: Usage::default(),
             output_left: spec.limits.output_bytes,
             output_limit: spec.limits.output_bytes,
+            caller_silent: false,
             memory_limit: spec.limits.memory_bytes,
             sandbox,
             started: None,
@@ -309,8 +312,6 @@ impl Progress {
         } = run;
         // Until the whole start has been handed over, the deadline is the program's own.
         let mut confirming = false;
-        // Signals may come long after the end of stdin.
-        let mut caller_speaks = true;
         loop {
             if self.outbound.is_empty() && self.started.is_none() && !confirming {
                 confirming = true;
@@ -345,12 +346,12 @@ impl Progress {
                         permit.send(message);
                     }
                 }
-                from_caller = input.recv(), if caller_speaks && self.takes_input() => match from_caller {
+                from_caller = input.recv(), if self.takes_input() => match from_caller {
                     Some(Input::Data(data)) => self.outbound.input(data),
                     Some(Input::Signal(number)) => self.outbound.signal(number),
                     Some(Input::Close) => self.outbound.close_input(),
                     None => {
-                        caller_speaks = false;
+                        self.caller_silent = true;
                         self.outbound.close_input();
                     }
                 },
@@ -369,7 +370,10 @@ impl Progress {
 
     /// Before the start, not even input is taken, so that another sandbox can have it.
     fn takes_input(&self) -> bool {
-        self.started.is_some() && self.verdict.is_none() && self.outbound.takes_input()
+        self.started.is_some()
+            && self.verdict.is_none()
+            && !self.caller_silent
+            && self.outbound.takes_input()
     }
 
     fn late(&mut self, spec: &Spec) -> Result<(), Stop> {

@@ -83,7 +83,8 @@ impl Outbound {
         self.queue.push_back(message(other));
     }
 
-    /// Whether there is room for more input; after its end nothing takes room any more.
+    /// Whether there is room for what the caller may send: more input, or signals, which come in
+    /// one sequence with it and go on after its end.
     pub(super) fn takes_input(&self) -> bool {
         self.input_ended || self.input_end - self.input_acknowledged < INPUT_WINDOW
     }
