@@ -123,6 +123,8 @@ impl From<Violation> for Stop {
 struct Progress {
     outbound: Outbound,
     streams: [Inbox; 3],
+    /// So that stdout and stderr take turns with a caller who takes less than there is.
+    stdout_was_last: bool,
     files: Option<FileReader>,
     usage: Usage,
     output_left: u64,
@@ -225,6 +227,7 @@ impl Progress {
         Self {
             outbound: Outbound::new(spec),
             streams: [Inbox::new(), Inbox::new(), Inbox::new()],
+            stdout_was_last: false,
             files: Some(FileReader::new(spec.limits.output_file_bytes)),
             usage: Usage::default(),
             output_left: spec.limits.output_bytes,
@@ -468,11 +471,16 @@ impl Progress {
             started.announced = true;
             return Some(Event::Started(self.sandbox.clone()));
         }
-        if let Some(data) = self.streams[0].pop() {
-            return Some(Event::Stdout(data));
-        }
-        if let Some(data) = self.streams[1].pop() {
-            return Some(Event::Stderr(data));
+        let stdout_first = !self.stdout_was_last;
+        for is_stdout in [stdout_first, !stdout_first] {
+            if let Some(data) = self.streams[usize::from(!is_stdout)].pop() {
+                self.stdout_was_last = is_stdout;
+                return Some(if is_stdout {
+                    Event::Stdout(data)
+                } else {
+                    Event::Stderr(data)
+                });
+            }
         }
         self.next_file()
     }
