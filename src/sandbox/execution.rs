@@ -447,6 +447,8 @@ impl Progress {
     fn has_event(&self) -> bool {
         self.started.is_some_and(|started| !started.announced)
             || self.streams.iter().any(|stream| !stream.is_empty())
+            // One piece of the stream may hold many files.
+            || self.files.as_ref().is_some_and(FileReader::has_next)
     }
 
     /// What the caller is to hear next. May be nothing yet, when a file's piece is not whole.
