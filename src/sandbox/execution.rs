@@ -135,6 +135,8 @@ struct Progress {
     verdict: Option<Outcome>,
     exited: Option<Exited>,
     deadline: Instant,
+    /// The caller sends nothing any more.
+    caller_done: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -234,6 +236,7 @@ impl Progress {
             verdict: None,
             exited: None,
             deadline: Instant::now() + spec.limits.timeout,
+            caller_done: false,
         }
     }
 
@@ -346,7 +349,11 @@ impl Progress {
                 from_caller = input.recv(), if self.takes_input() => match from_caller {
                     Some(Input::Data(data)) => self.outbound.input(data),
                     Some(Input::Signal(number)) => self.outbound.signal(number),
-                    Some(Input::Close) | None => self.outbound.close_input(),
+                    Some(Input::Close) => self.outbound.close_input(),
+                    None => {
+                        self.caller_done = true;
+                        self.outbound.close_input();
+                    }
                 },
             }
         }
@@ -363,7 +370,10 @@ impl Progress {
 
     /// Before the start, not even input is taken, so that another sandbox can have it.
     fn takes_input(&self) -> bool {
-        self.started.is_some() && self.verdict.is_none() && self.outbound.takes_input()
+        self.started.is_some()
+            && self.verdict.is_none()
+            && !self.caller_done
+            && self.outbound.takes_more()
     }
 
     fn late(&mut self, spec: &Spec) -> Result<(), Stop> {
@@ -435,11 +445,11 @@ impl Progress {
         for (stream, inbox) in (1..).zip(&mut self.streams) {
             if inbox.extend() {
                 let (received, limit) = inbox.credit();
-                self.outbound.push(Message::Credit(Credit {
+                self.outbound.credit(Credit {
                     stream,
                     received,
                     limit,
-                }));
+                });
             }
         }
     }
