@@ -30,8 +30,12 @@ use crate::{
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a program that was told to end may take, its output files included.
 const KILL_GRACE: Duration = Duration::from_secs(5);
-/// Pauses between attempts to reach an agent again.
+/// How long one attempt to reach an agent again may take. A connection that stalls would be ended
+/// by its keepalive only when most of the time for reattaching is over.
+const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
+/// Pauses between attempts, the first and the longest: each costs a process on the machine.
 const REATTACH_PAUSE: Duration = Duration::from_millis(100);
+const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A sandbox that cuts its own connection again and again is not worth more.
 const MAX_REATTACHES: u32 = 20;
 /// Messages to the agent that h2 has not taken yet.
@@ -198,25 +202,32 @@ impl Sandbox {
         })
     }
 
-    /// Reaches the agent again after a cut.
+    /// Reaches the agent again after a cut, however often it takes.
     async fn reattach(&mut self, execution_id: &str, progress: &mut Progress) -> Link {
+        let mut pause = REATTACH_PAUSE;
         loop {
-            match self.backend.connect(&self.id).await {
-                Ok(stream) => match Channel::connect(stream).await {
-                    Ok(channel) => {
-                        self.channel = channel;
-                        progress.outbound.restart();
-                        match self.open(execution_id, progress).await {
-                            Ok(link) => return link,
-                            Err(error) => tracing::debug!(%error, "agent did not resume"),
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "agent did not shake hands"),
-                },
-                Err(error) => tracing::debug!(%error, "agent cannot be reached"),
+            let attempt = self.try_reattach(execution_id, progress);
+            match timeout(REATTACH_ATTEMPT, attempt).await {
+                Ok(Ok(link)) => return link,
+                Ok(Err(reason)) => tracing::debug!(%reason, "agent was not reached"),
+                Err(_) => tracing::debug!("agent did not answer for {REATTACH_ATTEMPT:?}"),
             }
-            sleep(REATTACH_PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(REATTACH_MAX_PAUSE);
         }
+    }
+
+    async fn try_reattach(
+        &mut self,
+        execution_id: &str,
+        progress: &mut Progress,
+    ) -> Result<Link, String> {
+        let stream = self.backend.connect(&self.id).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let channel = Channel::connect(stream).await;
+        self.channel = channel.map_err(|error| error.to_string())?;
+        progress.outbound.restart();
+        self.open(execution_id, progress).await
     }
 }
 
