@@ -1,2 +1,55 @@
+# What people and CI call. Each target does all that it needs, and nothing twice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: serve install build server agent check deny test bench clean
+
+CARGO ?= cargo
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# The agent runs in whatever image: static, small, and apart from the server's own artefacts,
+# since its RUSTFLAGS would have cargo build everything twice.
+AGENT := target/agent/$(HOST)/agent/sandpool-agent
+
+## serve: install what is missing, build, and run the server on 127.0.0.1:50051
+serve: install build
+	target/release/sandpool serve
+
+## install: runsc, python3 and bash, where the machine lacks them
+install:
+	scripts/install.sh
+
+## build: the server and, beside it, the agent
+build: server agent
+	install -m 755 $(AGENT) target/release/.sandpool-agent.new
+	mv target/release/.sandpool-agent.new target/release/sandpool-agent
+
+server:
+	$(CARGO) build --release --locked --bin sandpool
+
 agent:
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile agent --no-default-features --features agent --bin sandpool-agent --target x86_64-unknown-linux-gnu --target-dir target/agent
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile agent \
+	    --no-default-features --features agent --bin sandpool-agent \
+	    --target $(HOST) --target-dir target/agent
+
+## check: format, lints, documentation, licences
+check: deny
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
+
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --log-level warn check --hide-inclusion-graph licenses bans sources
+
+## test: all tests, on real gVisor where there is one
+test: install agent
+	scripts/install-test-tools.sh
+	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked
+
+## bench: the figures that README shows
+bench: install build
+	SANDPOOL_AGENT="$(CURDIR)/target/release/sandpool-agent" $(CARGO) bench --locked
+
+clean:
+	$(CARGO) clean

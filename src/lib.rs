@@ -11,6 +11,8 @@ pub mod api;
 #[cfg(feature = "server")]
 pub mod backend;
 #[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod dispatch;
@@ -22,3 +24,5 @@ pub mod pool;
 pub mod sandbox;
 #[cfg(feature = "server")]
 pub mod serve;
+#[cfg(feature = "server")]
+pub mod telemetry;

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Waker,
     time::Duration,
 };
@@ -267,6 +270,7 @@ impl Execution {
         let stderr = self.clone().pump(Stream::Stderr, pipes.stderr, has_ended);
 
         let prepared = self.sandbox.prepared().ok();
+        let peak = AtomicU64::new(0);
         let exit = async {
             let mut overrun = None;
             let mut exit = process.exit;
@@ -275,7 +279,7 @@ impl Execution {
                     Some(prepared) => {
                         prepared
                             .memory
-                            .overrun(start.memory_bytes, start.disk_bytes)
+                            .overrun(start.memory_bytes, start.disk_bytes, &peak)
                             .await
                     }
                     None => std::future::pending().await,
@@ -318,7 +322,7 @@ impl Execution {
             state.exited = Some(Exited {
                 end: Some(end),
                 cpu_time_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
-                peak_memory_bytes: prepared.map_or(0, |prepared| prepared.memory.peak()),
+                peak_memory_bytes: peak.load(Ordering::Relaxed),
                 stdout_bytes: state.streams[0].end(),
                 stderr_bytes: state.streams[1].end(),
                 files_bytes: state.streams[2].end(),

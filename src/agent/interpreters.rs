@@ -22,7 +22,7 @@ use tokio::{
     net::{UnixStream, unix::pipe},
 };
 
-use super::{RUN_DIR, WORKSPACE, processes};
+use super::{RUN_DIR, WORKSPACE, processes, rehearsal::REHEARSAL};
 use crate::{
     proto::agent::{Code, Language},
     reaper::{Process, Reaper},
@@ -68,18 +68,30 @@ struct Boot {
     script: &'static str,
     script_name: &'static str,
     main: &'static str,
-    /// Environment variable that makes the interpreter run the boot script; `None`: --require.
-    variable: Option<&'static str>,
+    hook: Hook,
     start: fn(&StartRecord<'_>) -> Vec<u8>,
 }
 
-const BOOTS: [Boot; 3] = [
+/// What makes an interpreter run its boot script.
+#[derive(Clone, Copy)]
+enum Hook {
+    /// This variable holds the directory that the script is in, before what else it may hold.
+    Directory(&'static str),
+    /// This variable holds the script's path.
+    Script(&'static str),
+    /// This option comes before the script's path.
+    Option(&'static str),
+    /// This argument, alone, to a program that needs no script.
+    Argument(&'static str),
+}
+
+const BOOTS: [Boot; 4] = [
     Boot {
         name: "python",
         script: include_str!("boot/sitecustomize.py"),
         script_name: "sitecustomize.py",
         main: "main.py",
-        variable: Some("PYTHONPATH"),
+        hook: Hook::Directory("PYTHONPATH"),
         start: |record| record.fields(),
     },
     Boot {
@@ -87,7 +99,7 @@ const BOOTS: [Boot; 3] = [
         script: include_str!("boot/bash.sh"),
         script_name: "bash.sh",
         main: "main.sh",
-        variable: Some("BASH_ENV"),
+        hook: Hook::Script("BASH_ENV"),
         start: |record| record.shell_commands(),
     },
     Boot {
@@ -95,7 +107,15 @@ const BOOTS: [Boot; 3] = [
         script: include_str!("boot/node.js"),
         script_name: "node.js",
         main: "main.js",
-        variable: None,
+        hook: Hook::Option("--require"),
+        start: |record| record.fields(),
+    },
+    Boot {
+        name: REHEARSAL,
+        script: "",
+        script_name: "rehearsal",
+        main: "main",
+        hook: Hook::Argument(REHEARSAL),
         start: |record| record.fields(),
     },
 ];
@@ -350,19 +370,19 @@ impl Interpreters {
         all.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
         let mut command = Command::new(interpreter);
         command.envs(&all).current_dir(WORKSPACE);
-        match boot.variable {
-            Some("PYTHONPATH") => {
+        match boot.hook {
+            Hook::Directory(variable) => {
                 let mut path = Path::new(RUN_DIR).join("boot").into_os_string();
-                if let Some(given) = all.get("PYTHONPATH") {
+                if let Some(given) = all.get(variable) {
                     path.push(":");
                     path.push(given);
                 }
-                command.env("PYTHONPATH", path)
+                command.env(variable, path).arg(&main)
             }
-            Some(variable) => command.env(variable, &script),
-            None => command.arg("--require").arg(&script),
+            Hook::Script(variable) => command.env(variable, &script).arg(&main),
+            Hook::Option(option) => command.arg(option).arg(&script).arg(&main),
+            Hook::Argument(argument) => command.arg(argument),
         };
-        command.arg(&main);
 
         let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
         control.set_nonblocking(true)?;

@@ -30,7 +30,6 @@ pub(super) struct MemoryWatch {
     meminfo: File,
     /// What was in use before the program: agent, interpreters, preloaded modules.
     before: u64,
-    peak: AtomicU64,
 }
 
 impl MemoryWatch {
@@ -39,19 +38,18 @@ impl MemoryWatch {
         let mut watch = Self {
             meminfo: File::open("/proc/meminfo")?,
             before: 0,
-            peak: AtomicU64::new(0),
         };
         watch.before = watch.in_use()?.0;
         Ok(watch)
     }
 
-    /// The most that was seen, in bytes.
-    pub(super) fn peak(&self) -> u64 {
-        self.peak.load(Ordering::Relaxed)
-    }
-
-    /// Returns once a bound is passed.
-    pub(super) async fn overrun(&self, memory_bytes: u64, disk_bytes: u64) -> Overrun {
+    /// Returns once a bound is passed. `peak`: the most memory that was seen, in bytes.
+    pub(super) async fn overrun(
+        &self,
+        memory_bytes: u64,
+        disk_bytes: u64,
+        peak: &AtomicU64,
+    ) -> Overrun {
         let mut ticks = interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -60,7 +58,7 @@ impl MemoryWatch {
                 continue;
             };
             let memory = memory.saturating_sub(self.before);
-            self.peak.fetch_max(memory, Ordering::Relaxed);
+            peak.fetch_max(memory, Ordering::Relaxed);
             if memory > memory_bytes {
                 return Overrun::Memory(memory_bytes);
             }

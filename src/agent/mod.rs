@@ -7,6 +7,7 @@
 //! - `outbox`: an output stream's bytes until the server has them
 //! - `interpreters`: the spares that wait for code; `boot/`: what runs in them before they wait
 //! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
+//! - `rehearsal`: a language that costs nothing, to warm the agent itself
 //! - `files`: input files in, output files out
 //!
 //! The agent is one thread. What the program in the sandbox does can slow it down or kill it,
@@ -21,13 +22,17 @@ mod interpreters;
 mod memory;
 mod outbox;
 mod processes;
+mod rehearsal;
 mod server;
 
 use std::{io, path::Path, sync::Arc};
 
 use crate::reaper::Reaper;
 
-pub use attach::attach;
+pub use self::{
+    attach::attach,
+    rehearsal::{REHEARSAL, rehearse},
+};
 
 /// The agent's own directory: its socket, the boot scripts and the programs' sources.
 const RUN_DIR: &str = "/run/sandpool";

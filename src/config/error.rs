@@ -22,13 +22,13 @@ pub enum ConfigError {
         reason: String,
     },
     /// Unknown keys or bad values.
-    #[error("the configuration is wrong: {}", join(.0))]
+    #[error("the configuration is wrong:\n  {}", join(.0))]
     Invalid(Vec<Problem>),
 }
 
 fn join(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
-    lines.join("; ")
+    lines.join("\n  ")
 }
 
 /// One unknown key or bad value.

@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use figment::{
-    Figment,
-    value::{Dict, Value},
-};
+use figment::{Figment, value::Value};
 
 use super::{
     Config, ConfigError, PoolConfig, Problem,
@@ -144,7 +141,7 @@ fn defaults_for(given: &Figment) -> Result<Layer, ConfigError> {
     let values = Value::serialize(config)
         .ok()
         .and_then(Value::into_dict)
-        .unwrap_or_else(Dict::new);
+        .unwrap_or_default();
     Ok(Layer::defaults(values))
 }
 
@@ -208,22 +205,18 @@ fn from_figment(figment: &Figment, error: figment::Error) -> ConfigError {
     let problems = error
         .into_iter()
         .map(|error| {
-            let mut path = error.path.clone();
-            let wrong = match &error.kind {
-                Kind::UnknownField(name, allowed) => {
-                    path.push(name.clone());
+            let key = error.path.join(".");
+            let finding = match &error.kind {
+                Kind::UnknownField(_, allowed) => {
                     let allowed = allowed.iter().map(|&name| name.to_owned()).collect();
-                    Finding::Unknown {
-                        key: path.join("."),
-                        allowed,
-                    }
+                    Finding::Unknown { key, allowed }
                 }
                 kind => Finding::Value {
-                    key: path.join("."),
+                    key,
                     expected: expected(kind),
                 },
             };
-            from_finding(figment, wrong)
+            from_finding(figment, finding)
         })
         .collect();
     ConfigError::Invalid(problems)

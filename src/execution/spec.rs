@@ -27,6 +27,34 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Spec {
+    /// A program in the agent's own `language`, which takes nothing and prints a line.
+    pub(crate) fn rehearsal(language: &str) -> Self {
+        Self {
+            program: Program::Code {
+                language: language.to_owned(),
+                source: String::new(),
+                args: Vec::new(),
+            },
+            env: BTreeMap::new(),
+            working_directory: super::paths::WORKSPACE.to_owned(),
+            files: Vec::new(),
+            output_paths: Vec::new(),
+            limits: Limits {
+                timeout: Duration::from_secs(10),
+                queue_timeout: Duration::ZERO,
+                memory_bytes: u64::MAX,
+                disk_bytes: u64::MAX,
+                output_bytes: 1024,
+                output_file_bytes: 0,
+                processes: 4096,
+            },
+            stdin_open: false,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 /// What is run.
 pub enum Program {
     /// Source for a waiting interpreter.

@@ -127,3 +127,47 @@ impl Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    fn collected(deaths: &mut Deaths) -> Vec<(Number, String)> {
+        let mut dead = Vec::new();
+        deaths.collect(|number, reason| dead.push((number, reason)));
+        dead
+    }
+
+    #[test]
+    fn a_death_is_seen_after_any_number_of_false_alarms() {
+        let mut deaths = Deaths::new(Arc::default());
+        let (beat, mut beats) = watch::channel(0);
+        let gone = Box::pin(async move {
+            while beats.changed().await.is_ok() {}
+            "it stopped".into()
+        });
+        assert_eq!(deaths.watch(Number(7), gone), None);
+        for count in 1..4 {
+            beat.send_replace(count);
+            assert_eq!(collected(&mut deaths), []);
+        }
+        drop(beat);
+        assert_eq!(collected(&mut deaths), [(Number(7), "it stopped".into())]);
+    }
+
+    #[test]
+    fn a_sandbox_that_is_forgotten_does_not_die() {
+        let mut deaths = Deaths::new(Arc::default());
+        let (beat, mut beats) = watch::channel(());
+        let gone = Box::pin(async move {
+            let _ = beats.changed().await;
+            "it stopped".into()
+        });
+        assert_eq!(deaths.watch(Number(7), gone), None);
+        drop(beat);
+        deaths.forget(Number(7));
+        assert_eq!(collected(&mut deaths), []);
+    }
+}

@@ -273,6 +273,12 @@ impl<P: Provision> Drop for Driver<P> {
     /// However the driver ends, nobody waits for it afterwards: not after a bug in it, and not
     /// when the pool was dropped without a shutdown.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                pool = self.pool,
+                "the pool's task panicked: the pool leases no more"
+            );
+        }
         let status = self.shared.update(|inner| {
             inner.state.shut_down();
             inner.state.status()

@@ -131,7 +131,13 @@ impl<P: Provision> Pool<P> {
     /// ever: whoever calls this sets a deadline.
     pub async fn shutdown(&self) {
         self.shared.update(|inner| inner.state.shut_down());
-        // Nothing is ever sent: the channel closes when the driver ends.
+        self.ended().await;
+    }
+
+    /// Ends when the pool's task has: after a shutdown, or because of a bug in it. It cannot go on
+    /// after that, so whoever serves it ends as well.
+    pub async fn ended(&self) {
+        // Nothing is ever sent: the channel closes with the task.
         while self.driver_ended.clone().changed().await.is_ok() {}
     }
 }

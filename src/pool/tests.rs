@@ -296,7 +296,7 @@ async fn shutdown_ends_starts_before_it_deletes_them_and_waits_for_leases() {
         LeaseError::ShuttingDown
     );
     drop(lease);
-    shutdown.await;
+    tokio::time::timeout(HOUR, shutdown).await.unwrap();
     assert_eq!(memory.alive(), [""; 0]);
     assert_eq!(pool.status().sandboxes(), 0);
     assert_eq!(memory.deleted_while_starting(), 0);
@@ -346,4 +346,48 @@ async fn the_watch_shows_a_burst_as_few_changes() {
     assert_eq!(memory.deleted().len(), 50);
     // 150 changes of state; all happen within a little more than one start.
     assert!((1..=12).contains(&changes), "{changes} changes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lost_between_threads() {
+    let memory = Arc::new(Memory::hasty());
+    let settings = PoolSettings {
+        max_sandboxes: 3,
+        max_queued: 64,
+        max_queued_per_caller: Some(64),
+        ..settings()
+    };
+    let pool = Pool::spawn(settings, Arc::clone(&memory), "s1");
+    let callers = (0..8_u64).map(|caller| {
+        let pool = Arc::clone(&pool);
+        tokio::spawn(async move {
+            let mut leased = Vec::new();
+            for round in 0..500 {
+                // Some have no patience: they leave the queue as others are granted.
+                let wait = if (round + caller) % 3 == 0 {
+                    Duration::ZERO
+                } else {
+                    HOUR
+                };
+                match pool.lease("a", wait).await {
+                    Ok(lease) => leased.push(lease.id().as_str().to_owned()),
+                    Err(error) => assert!(matches!(error, LeaseError::QueueTimeout { .. })),
+                }
+            }
+            leased
+        })
+    });
+    let mut leased = Vec::new();
+    for caller in callers.collect::<Vec<_>>() {
+        leased.append(&mut caller.await.unwrap());
+    }
+    let count = leased.len();
+    leased.sort_unstable();
+    leased.dedup();
+    assert_eq!(leased.len(), count, "one was leased twice");
+    pool.shutdown().await;
+    assert_eq!(memory.alive(), [""; 0]);
+    assert!(memory.deleted().len() >= count);
+    let status = pool.status();
+    assert_eq!((status.sandboxes(), status.queued), (0, 0));
 }

@@ -12,7 +12,7 @@ mod outbound;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use self::{
     channel::Channel,
@@ -21,9 +21,14 @@ pub use self::{
 };
 use crate::{
     backend::{Backend, Death, SandboxId, StartError},
+    execution::{Outcome, Spec},
     proto::agent::{Language, PrepareRequest},
 };
 
+/// The agent's own language (src/agent/rehearsal.rs).
+const REHEARSAL: &str = "rehearsal";
+/// Where the agent's program is, seen from itself.
+const AGENT: &str = "/proc/self/exe";
 /// What gVisor's kernel log begins with (pkg/sentry/kernel/syslog.go).
 const GVISOR_BOOT_LOG: &str = "Starting gVisor";
 /// How much of the sandbox's own words goes into an error.
@@ -97,8 +102,19 @@ impl Sandbox {
             .await
             .map_err(|error| StartFailure::Agent(error.to_string()))?;
         let mut death = started.death;
+        let rehearsal = Language {
+            name: REHEARSAL.to_owned(),
+            spares: 1,
+            interpreter: AGENT.to_owned(),
+            ..Language::default()
+        };
         let request = PrepareRequest {
-            languages: preparation.languages.clone(),
+            languages: preparation
+                .languages
+                .iter()
+                .cloned()
+                .chain([rehearsal])
+                .collect(),
             env: preparation.env.clone(),
         };
         let mut agent = channel.agent();
@@ -119,13 +135,42 @@ impl Sandbox {
         if let Some(failure) = prepared.failures.first() {
             return Err(StartFailure::Interpreter(words(failure)));
         }
-        tracing::debug!(sandbox = %id, kernel = %words(&prepared.kernel), "sandbox is warm");
-        Ok(Self {
+        let mut sandbox = Self {
             id,
             backend,
             channel,
             death,
-        })
+        };
+        sandbox.rehearse().await?;
+        let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
+        tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
+        Ok(sandbox)
+    }
+
+    /// Runs a program that does nothing through the whole path: the first run of any code costs
+    /// milliseconds, and is not to be the caller's.
+    async fn rehearse(&mut self) -> Result<(), StartFailure> {
+        let spec = Spec::rehearsal(REHEARSAL);
+        let (_, mut input) = mpsc::channel(1);
+        let (events, mut received) = mpsc::channel::<Event>(8);
+        let run = self.run(Run {
+            execution_id: REHEARSAL,
+            spec: &spec,
+            input: &mut input,
+            events: &events,
+            stop: watch::Sender::new(None).subscribe(),
+            reattach_timeout: Duration::ZERO,
+        });
+        let ended = run
+            .await
+            .map_err(|not_confirmed| StartFailure::Agent(not_confirmed.to_string()))?;
+        received.close();
+        match ended.outcome {
+            Outcome::Exited(0) => Ok(()),
+            other => Err(StartFailure::Agent(format!(
+                "the rehearsal ended as {other:?}"
+            ))),
+        }
     }
 
     /// The sandbox's name.

@@ -38,6 +38,18 @@ def _boot():
 
         sys.modules["sitecustomize"] = types.ModuleType("sitecustomize")
 
+    # `site` would search for this after the start; there is nothing new to find by then.
+    import site
+
+    if site.ENABLE_USER_SITE:
+        site.execusercustomize()
+        search = site.execusercustomize
+
+        def searched():
+            site.execusercustomize = search
+
+        site.execusercustomize = searched
+
     line = b""
     while not line.endswith(b"\n"):
         line += read(1)
@@ -59,6 +71,8 @@ def _boot():
     finally:
         sys.stdout = saved
         out.close()
+    # Otherwise python3 asks each import hook whether the script is a directory or an archive.
+    sys.path_importer_cache[sys.argv[0]] = None
     time.tzset()
     # As on a terminal: a line is sent when it is complete, so that output streams.
     for stream in (sys.stdout, sys.stderr):

@@ -124,6 +124,8 @@ fn failed(step: &'static str) -> impl Fn(io::Error) -> StartError {
 #[async_trait]
 impl Backend for LocalBackend {
     async fn start(&self, id: &SandboxId) -> Result<StartedSandbox, StartError> {
+        // What follows writes files and forks: not on the pool's own task.
+        tokio::task::yield_now().await;
         let dir = self.dir(id);
         let cgroup = self.cgroup(id);
         bundle::write(
@@ -182,6 +184,7 @@ impl Backend for LocalBackend {
             id: id.clone(),
             reason,
         };
+        tokio::task::yield_now().await;
         let cgroup = self.cgroup(id);
         let deadline = Instant::now() + KILL_TIMEOUT;
         let mut pause = Duration::from_micros(500);

@@ -111,7 +111,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 fn replace_link(target: &Path, link: &Path) -> io::Result<()> {
     match fs::remove_file(link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => symlink(target, link),
     }
 }

@@ -1,7 +1,8 @@
 //! Where a server keeps its sandboxes' directories, and what a dead one left.
 //!
 //! `<state_dir>/<server>/` belongs to one running server, which holds a lock on `<server>/lock`
-//! for as long as it lives. A directory whose lock is free belongs to nobody any more.
+//! for as long as it lives. A directory whose lock is free belongs to nobody any more. Servers
+//! that start at the same time take turns, by a lock on `<state_dir>/lock`.
 
 use std::{
     fs::{self, File},
@@ -12,7 +13,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::cgroup::Cgroups;
+use super::cgroup::{Cgroup, Cgroups};
 
 /// How often, and how long in between, a dead server's processes are killed before giving up.
 const KILL_ROUNDS: u32 = 200;
@@ -31,6 +32,7 @@ pub struct StateDirError {
 pub struct StateDir {
     server: String,
     path: PathBuf,
+    cgroup: Cgroup,
     /// Locked while this lives.
     _lock: File,
 }
@@ -48,6 +50,12 @@ impl StateDir {
             move |source| StateDirError { step, path, source }
         };
         fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        // Until this server's own lock is held, nobody else may look for dead ones.
+        let turn = parent.join("lock");
+        let turn_file = File::create(&turn).map_err(failed("create", &turn))?;
+        flock(&turn_file, FlockOperation::LockExclusive)
+            .map_err(io::Error::from)
+            .map_err(failed("lock", &turn))?;
         remove_dead(parent, cgroups)?;
         let path = parent.join(server);
         fs::create_dir(&path).map_err(failed("create", &path))?;
@@ -59,6 +67,7 @@ impl StateDir {
         Ok(Self {
             server: server.to_owned(),
             path,
+            cgroup: cgroups.server(server),
             _lock: file,
         })
     }
@@ -77,7 +86,9 @@ impl StateDir {
 impl Drop for StateDir {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next server.
-        let _ = fs::remove_dir_all(&self.path);
+        if self.cgroup.kill_and_remove().is_ok() {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -92,7 +103,7 @@ fn remove_dead(parent: &Path, cgroups: &Cgroups) -> Result<(), StateDirError> {
         let Some(server) = entry.file_name().to_str().map(str::to_owned) else {
             continue;
         };
-        // Without the lock file it is not one of ours, or is only just being made.
+        // Without the lock file it is not one of ours.
         let Ok(lock) = File::open(path.join("lock")) else {
             continue;
         };

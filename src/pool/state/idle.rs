@@ -11,6 +11,9 @@ use super::{Number, backoff::Jitter};
 /// that it got now could be cut by the sandbox's own last deadline, ten minutes after.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
+/// A greater age is for ever, and would not fit a clock.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 pub(super) struct Warm<S> {
     pub(super) sandbox: S,
     pub(super) since: Instant,
@@ -34,7 +37,7 @@ pub(super) struct Idle<S> {
 impl<S> Idle<S> {
     pub(super) fn new(max_age: Duration, jitter: Jitter) -> Self {
         Self {
-            max_age,
+            max_age: max_age.min(FOR_EVER),
             jitter,
             warm: BTreeMap::new(),
             expired: 0,

@@ -167,7 +167,14 @@ impl Model {
                     self.pool.state.delete_failed(number, now);
                 }
             }
-            Event::Advance { seconds } => self.pool.advance(Duration::from_secs(seconds)),
+            Event::Advance { seconds } => {
+                self.pool.advance(Duration::from_secs(seconds));
+                let next = self.pool.state.next_tick();
+                assert!(
+                    next.is_none_or(|at| at > self.pool.now),
+                    "the next tick is over already"
+                );
+            }
             Event::Resize {
                 min_idle,
                 max_sandboxes,

@@ -1,0 +1,157 @@
+//! What the benches share: a server of the release build, its client, quantiles, a table.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
+
+pub mod floor;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sandpool::proto::v1::{
+    self, WatchPoolRequest, execution_service_client::ExecutionServiceClient,
+    pool_service_client::PoolServiceClient,
+};
+use tonic::transport::Channel;
+
+pub type Executions = ExecutionServiceClient<Channel>;
+
+/// A server with one pool, killed and cleaned up when dropped.
+pub struct Server {
+    child: Child,
+    pub channel: Channel,
+    pub state_dir: PathBuf,
+    _config: tempfile::NamedTempFile,
+}
+
+/// The agent that `make build` makes beside the release build.
+fn agent() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_sandpool")).with_file_name("sandpool-agent");
+    let agent = std::env::var_os("SANDPOOL_AGENT").map_or(built, PathBuf::from);
+    assert!(
+        agent.exists(),
+        "no agent at {}: run `make build`",
+        agent.display()
+    );
+    agent.canonicalize().unwrap()
+}
+
+impl Server {
+    /// Starts a server; `pool` is the text of `[pools.default]`, languages included.
+    pub async fn start(pool: &str) -> Self {
+        let state_dir = PathBuf::from(format!("/run/sandpool-bench-{}", std::process::id()));
+        let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[backend.local]\nagent = {:?}\nstate_dir = {:?}\n{pool}",
+            agent(),
+            state_dir
+        );
+        std::fs::write(config.path(), text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sandpool"))
+            .args(["serve", "--config"])
+            .arg(config.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.strip_prefix("listening on ").unwrap().to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .unwrap();
+        let server = Self {
+            child,
+            channel,
+            state_dir,
+            _config: config,
+        };
+        server.settled().await;
+        server
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Executions {
+        ExecutionServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20)
+    }
+
+    /// Waits until as many sandboxes are idle as shall be, and nothing else goes on.
+    pub async fn settled(&self) {
+        let mut pools = PoolServiceClient::new(self.channel.clone());
+        let request = WatchPoolRequest {
+            name: "default".into(),
+        };
+        let mut changes = pools.watch_pool(request).await.unwrap().into_inner();
+        while let Some(pool) = changes.message().await.unwrap() {
+            let (counts, spec) = (pool.counts.unwrap(), pool.spec.unwrap());
+            let moving = counts.starting + counts.leased + counts.recycling + counts.queued;
+            if moving == 0 && counts.idle >= spec.min_idle {
+                return;
+            }
+        }
+    }
+
+    /// Directories of the sandboxes that there are.
+    pub fn sandboxes(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(&self.state_dir)
+            .unwrap()
+            .flatten()
+            .filter(|server| server.path().join("lock").exists())
+            .flat_map(|server| std::fs::read_dir(server.path()).unwrap().flatten())
+            .map(|entry| entry.path())
+            .filter(|path| path.join("config.json").exists())
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.state_dir);
+    }
+}
+
+/// A spec that runs Python.
+pub fn python(source: &str) -> v1::ExecutionSpec {
+    v1::ExecutionSpec {
+        program: Some(v1::execution_spec::Program::Code(v1::Code {
+            language: "python".into(),
+            source: source.into(),
+            args: Vec::new(),
+        })),
+        ..v1::ExecutionSpec::default()
+    }
+}
+
+/// A quantile of samples, by rank.
+pub fn quantile(samples: &mut [Duration], q: f64) -> Duration {
+    samples.sort();
+    let rank = ((samples.len() as f64 * q).ceil() as usize).clamp(1, samples.len());
+    samples[rank - 1]
+}
+
+pub fn ms(duration: Duration) -> String {
+    format!("{:.2}", duration.as_secs_f64() * 1e3)
+}
+
+/// A number from the environment, for shorter runs.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}

@@ -1,0 +1,141 @@
+//! How long a program takes through Sandpool, beside the floor (see `common/floor.rs`).
+//!
+//! Each sample is the first use of a fresh, warm sandbox that was idle before; samples of both
+//! sides alternate. SAMPLES and IDLE_MS shorten a run.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Executions, Server, floor::Floor, ms, python, quantile, setting};
+use sandpool::proto::v1::{self, ExecuteRequest, execute_request, execute_response::Event};
+
+struct Sample {
+    started: Duration,
+    first_output: Duration,
+    finished: Duration,
+    timings: v1::Timings,
+}
+
+async fn execute(client: &mut Executions, source: &str) -> Sample {
+    let request = ExecuteRequest {
+        event: Some(execute_request::Event::Start(python(source))),
+    };
+    let sent = Instant::now();
+    let mut answers = client
+        .execute(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let (mut started, mut first_output) = (None, None);
+    loop {
+        match answers.message().await.unwrap().unwrap().event.unwrap() {
+            Event::Started(_) => started = Some(sent.elapsed()),
+            Event::Stdout(_) => _ = first_output.get_or_insert_with(|| sent.elapsed()),
+            Event::Finished(finished) => {
+                return Sample {
+                    started: started.unwrap(),
+                    first_output: first_output.unwrap(),
+                    finished: sent.elapsed(),
+                    timings: finished.timings.unwrap(),
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
+fn stage(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> [Duration; 2] {
+    let mut samples: Vec<Duration> = samples.iter().map(of).collect();
+    [quantile(&mut samples, 0.5), quantile(&mut samples, 0.99)]
+}
+
+fn server_time(time: Option<prost_types::Duration>) -> Duration {
+    time.unwrap().try_into().unwrap()
+}
+
+async fn compare(name: &str, preload: &[&str], source: &str) {
+    let samples = setting("SAMPLES", 300);
+    let idle = Duration::from_millis(setting("IDLE_MS", 300) as u64);
+    let server = Server::start(&format!(
+        "[pools.default]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.python = {{ preload = {preload:?} }}\n"
+    ))
+    .await;
+    let mut client = server.client();
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..samples {
+        let like = server.sandboxes().pop().unwrap();
+        let waiting = Floor::start(&like, &preload.join(" "), source);
+        tokio::time::sleep(idle).await;
+        floor.push(waiting.run());
+        tokio::time::sleep(idle).await;
+        ours.push(execute(&mut client, source).await);
+        server.settled().await;
+    }
+
+    println!("\n{name}, n = {samples} fresh sandboxes a side, idle for {idle:?} before\n");
+    println!("| | p50 ms | p99 ms | floor p50 | floor p99 | ratio p50 | ratio p99 |");
+    println!("|---|---|---|---|---|---|---|");
+    let row = |name: &str, ours: [Duration; 2], mut floor: Vec<Duration>| {
+        let floor = [quantile(&mut floor, 0.5), quantile(&mut floor, 0.99)];
+        let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
+        println!(
+            "| {name} | {} | {} | {} | {} | {:.2} | {:.2} |",
+            ms(ours[0]),
+            ms(ours[1]),
+            ms(floor[0]),
+            ms(floor[1]),
+            ratio(0),
+            ratio(1)
+        );
+    };
+    row(
+        "request to first output",
+        stage(&ours, |s| s.first_output),
+        floor.iter().map(|s| s.first_output).collect(),
+    );
+    row(
+        "request to Finished (floor: runsc exec has ended)",
+        stage(&ours, |s| s.finished),
+        floor.iter().map(|s| s.exited).collect(),
+    );
+    row(
+        "the same (floor: end of output)",
+        stage(&ours, |s| s.finished),
+        floor.iter().map(|s| s.end_of_output).collect(),
+    );
+    println!("\nwhere it goes, p50 and p99 in ms since the request:");
+    type Stage = fn(&Sample) -> Duration;
+    let stages: [(&str, Stage); 7] = [
+        ("server: leased", |s| server_time(s.timings.leased)),
+        ("server: started", |s| server_time(s.timings.started)),
+        ("client: Started", |s| s.started),
+        ("server: first output", |s| {
+            server_time(s.timings.first_output)
+        }),
+        ("client: first output", |s| s.first_output),
+        ("server: finished", |s| server_time(s.timings.finished)),
+        ("client: Finished", |s| s.finished),
+    ];
+    for (name, of) in stages {
+        let [p50, p99] = stage(&ours, of);
+        println!("  {name:<22} {:>7} {:>7}", ms(p50), ms(p99));
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    compare("print(1)", &[], "print(1)\n").await;
+    compare(
+        "numpy, preloaded and used",
+        &["numpy"],
+        "import numpy\nprint(numpy.arange(10).sum())\n",
+    )
+    .await;
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond the server: grpcurl, and numpy for the system's python3.
+set -euo pipefail
+
+# The last release that the Go of Debian 12 builds.
+grpcurl_version=v1.8.9
+
+say() { echo "install: $*" >&2; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+apt_install() {
+    if ! have apt-get; then
+        say "install $* with your system's package manager"
+        exit 1
+    fi
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq </dev/null >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+}
+
+system_python=/usr/bin/python3
+[ -x "$system_python" ] || system_python=/usr/local/bin/python3
+"$system_python" -c 'import numpy' 2>/dev/null || apt_install python3-numpy
+
+if ! have grpcurl; then
+    have go || apt_install golang-go ca-certificates
+    say "building grpcurl $grpcurl_version"
+    bin=/usr/local/bin
+    [ -w "$bin" ] || bin="$HOME/.local/bin"
+    mkdir -p "$bin"
+    GOBIN=$bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version" </dev/null
+    if ! have grpcurl; then
+        say "grpcurl is in $bin, which is not in PATH"
+        exit 1
+    fi
+fi

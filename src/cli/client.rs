@@ -1,0 +1,168 @@
+//! The connection to a running server, and its errors in words.
+
+use std::{error::Error, fmt::Write, time::Duration};
+
+use clap::Args;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+/// Large enough that a fast program's output is not held up by acknowledgements.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which server.
+#[derive(Args)]
+pub(super) struct AddressArgs {
+    /// The server.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SANDPOOL_ADDRESS",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    address: String,
+}
+
+/// Why the server did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("{address} is not a server's address, such as http://127.0.0.1:50051: {reason}")]
+    Address { address: String, reason: String },
+    #[error("cannot reach a server at {address}: {reason} (is `sandpool serve` running?)")]
+    Unreachable { address: String, reason: String },
+    #[error("{}", describe(.0))]
+    Refused(Box<Status>),
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+impl AddressArgs {
+    /// A connection that has been made.
+    pub(super) async fn connect(&self) -> Result<Channel, ClientError> {
+        let address = if self.address.contains("://") {
+            self.address.clone()
+        } else {
+            format!("http://{}", self.address)
+        };
+        if address.starts_with("https:") {
+            return Err(ClientError::Address {
+                address,
+                reason: "only http:// is spoken for now".to_owned(),
+            });
+        }
+        let endpoint =
+            Endpoint::from_shared(address.clone()).map_err(|error| ClientError::Address {
+                address: address.clone(),
+                reason: root_cause(&error),
+            })?;
+        endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .connect()
+            .await
+            .map_err(|error| ClientError::Unreachable {
+                address,
+                reason: root_cause(&error),
+            })
+    }
+}
+
+/// The innermost error says what happened; those around it say "transport error".
+fn root_cause(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The code, the message and each field that was wrong, over several lines.
+fn describe(status: &Status) -> String {
+    let bad = status.get_details_bad_request();
+    // A message that tells of each field, for clients that show nothing else, is not told twice.
+    let told = bad.as_ref().is_some_and(|bad| {
+        let mut fields = bad.field_violations.iter();
+        fields.all(|violation| status.message().contains(&violation.description))
+    });
+    let message = if told {
+        "the request is wrong".to_owned()
+    } else {
+        printable(status.message())
+    };
+    let mut text = format!("{}: {message}", name(status.code()));
+    if let Some(bad) = bad {
+        for violation in bad.field_violations {
+            let field = printable(&violation.field);
+            let _ = write!(text, "\n  {field}: {}", printable(&violation.description));
+        }
+    }
+    if let Some(delay) = status.get_details_retry_info().and_then(|i| i.retry_delay) {
+        let _ = write!(text, "\n  try again in {delay:?}");
+    }
+    text
+}
+
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// Text that a sandbox may have had a hand in, without what a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_each_field() {
+        let details =
+            ErrorDetails::with_bad_request_violation("spec.limits.timeout", "at most 600s");
+        let status = Status::with_error_details(Code::InvalidArgument, "1 bad field", details);
+        assert_eq!(
+            ClientError::from(status).to_string(),
+            "INVALID_ARGUMENT: 1 bad field\n  spec.limits.timeout: at most 600s"
+        );
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\x1b[2J\nä\u{9b}"), "a\\u{1b}[2J\\nä\\u{9b}");
+    }
+}

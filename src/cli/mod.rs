@@ -1,0 +1,102 @@
+//! The command line: one file for each subcommand, `sources` and `client` for what they share.
+//!
+//! `serve`, `config` and `doctor` read the configuration; `run` and `pools` are clients that know
+//! the public API and nothing else of the server.
+#![allow(clippy::print_stdout)] // Here it is the product.
+
+mod client;
+mod config;
+mod doctor;
+mod pools;
+mod run;
+mod serve;
+mod sources;
+
+use std::{env, future::Future, io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
+
+/// Exit code of `sandpool run` for whatever is not the program's doing, as docker run has it.
+const OWN_TROUBLE: u8 = 125;
+
+/// Runs code that nobody has read, at once, in warm gVisor sandboxes.
+#[derive(Parser)]
+#[command(name = "sandpool", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server.
+    Serve(serve::ServeArgs),
+    /// Run a script or a command in a fresh sandbox of a running server.
+    Run(run::RunArgs),
+    /// Show the pools of a running server.
+    Pools(pools::PoolsArgs),
+    /// Print the configuration in force, and where it comes from.
+    Config(config::ConfigArgs),
+    /// Check whether this machine can run sandboxes, and say what to do where it cannot.
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Reads the arguments and does what they say; the answer is the process's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to be done when even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(usage_exit_code(&error));
+        }
+    };
+    match cli.command {
+        Command::Serve(args) => block_on(1, serve::main(args)),
+        Command::Run(args) => block_on(OWN_TROUBLE, run::main(args)),
+        Command::Pools(args) => block_on(1, pools::main(args)),
+        Command::Config(args) => config::main(args),
+        Command::Doctor(args) => block_on(1, doctor::main(args)),
+    }
+}
+
+/// 0 for --help, and for `run` not 2, which could be the program's.
+fn usage_exit_code(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        0
+    } else if env::args_os().nth(1).is_some_and(|name| name == "run") {
+        OWN_TROUBLE
+    } else {
+        2
+    }
+}
+
+fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime: io::Result<_> = Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(main);
+            // Not waiting for a thread that still reads the terminal.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("sandpool: cannot start threads: {error}");
+            ExitCode::from(failure)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,204 @@
+//! `sandpool pools`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::sync::mpsc;
+use tonic::{Status, transport::Channel};
+
+use super::client::{AddressArgs, ClientError, printable};
+use crate::proto::v1::{
+    GetPoolRequest, ListPoolsRequest, Pool, WatchPoolRequest, pool_health::State,
+    pool_service_client::PoolServiceClient,
+};
+
+#[derive(Args)]
+pub(super) struct PoolsArgs {
+    #[command(flatten)]
+    address: AddressArgs,
+    /// Only this pool.
+    name: Option<String>,
+    /// Go on and print a line whenever something changes.
+    #[arg(long)]
+    watch: bool,
+}
+
+const COLUMNS: [&str; 9] = [
+    "POOL",
+    "STATE",
+    "IDLE",
+    "LEASED",
+    "STARTING",
+    "RECYCLING",
+    "QUEUED",
+    "MAX",
+    "LANGUAGES",
+];
+/// Wide enough for what a watched pool may become later.
+const LEAST_WIDTHS: [usize; 9] = [8, 9, 5, 6, 8, 9, 6, 4, 9];
+
+type Row = [String; 9];
+
+pub(super) async fn main(args: PoolsArgs) -> ExitCode {
+    match show(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn show(args: PoolsArgs) -> Result<(), ClientError> {
+    let mut client = PoolServiceClient::new(args.address.connect().await?);
+    let pools = match args.name {
+        Some(name) => vec![client.get_pool(GetPoolRequest { name }).await?.into_inner()],
+        None => {
+            let answer = client.list_pools(ListPoolsRequest {}).await?;
+            answer.into_inner().pools
+        }
+    };
+    let rows: Vec<Row> = pools.iter().map(row).collect();
+    let widths = widths(&rows);
+    println!("{}", line(&COLUMNS.map(str::to_owned), &widths));
+    if args.watch {
+        return watch(client, pools, widths).await;
+    }
+    for (pool, row) in pools.iter().zip(&rows) {
+        print_pool(pool, row, &widths);
+    }
+    Ok(())
+}
+
+/// Each pool now and after each change, until the server ends the watch.
+async fn watch(
+    client: PoolServiceClient<Channel>,
+    pools: Vec<Pool>,
+    widths: [usize; 9],
+) -> Result<(), ClientError> {
+    let (changes, mut changed) = mpsc::channel(16);
+    for pool in pools {
+        let (mut client, changes) = (client.clone(), changes.clone());
+        let name = pool.spec.unwrap_or_default().name;
+        tokio::spawn(async move {
+            if let Err(status) = forward(&mut client, name, &changes).await {
+                // No receiver: the first error has ended the command.
+                let _ = changes.send(Err(status)).await;
+            }
+        });
+    }
+    drop(changes);
+    while let Some(change) = changed.recv().await {
+        let pool: Pool = change?;
+        print_pool(&pool, &row(&pool), &widths);
+    }
+    Ok(())
+}
+
+async fn forward(
+    client: &mut PoolServiceClient<Channel>,
+    name: String,
+    changes: &mpsc::Sender<Result<Pool, Status>>,
+) -> Result<(), Status> {
+    let mut stream = client
+        .watch_pool(WatchPoolRequest { name })
+        .await?
+        .into_inner();
+    while let Some(pool) = stream.message().await? {
+        if changes.send(Ok(pool)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn row(pool: &Pool) -> Row {
+    let spec = pool.spec.clone().unwrap_or_default();
+    let counts = pool.counts.unwrap_or_default();
+    let state = match pool.health.as_ref().map(|health| health.state()) {
+        None | Some(State::Unspecified) => "unknown",
+        Some(State::Warming) => "warming",
+        Some(State::Ready) => "ready",
+        Some(State::Unhealthy) => "unhealthy",
+        Some(State::Drained) => "drained",
+    };
+    let languages: Vec<&str> = spec.languages.iter().map(|l| l.name.as_str()).collect();
+    [
+        format!("{}{}", spec.name, if spec.default { "*" } else { "" }),
+        state.to_owned(),
+        format!("{}/{}", counts.idle, spec.min_idle),
+        counts.leased.to_string(),
+        counts.starting.to_string(),
+        counts.recycling.to_string(),
+        counts.queued.to_string(),
+        spec.max_sandboxes.to_string(),
+        languages.join(","),
+    ]
+    .map(|cell| printable(&cell))
+}
+
+fn widths(rows: &[Row]) -> [usize; 9] {
+    let mut widths = LEAST_WIDTHS;
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    widths
+}
+
+fn line(row: &Row, widths: &[usize; 9]) -> String {
+    let cells: Vec<String> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:<width$}"))
+        .collect();
+    cells.join("  ").trim_end().to_owned()
+}
+
+fn print_pool(pool: &Pool, row: &Row, widths: &[usize; 9]) {
+    println!("{}", line(row, widths));
+    if let Some(health) = pool.health.as_ref().filter(|h| !h.reason.is_empty()) {
+        println!("  {}", printable(&health.reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{PoolCounts, PoolHealth, PoolLanguage, PoolSpec};
+
+    #[test]
+    fn columns_are_aligned_below_their_names() {
+        let pool = Pool {
+            spec: Some(PoolSpec {
+                name: "a-pool-with-a-name".to_owned(),
+                default: true,
+                min_idle: 4,
+                max_sandboxes: 16,
+                languages: vec![PoolLanguage {
+                    name: "python".to_owned(),
+                    preload: Vec::new(),
+                }],
+                ..PoolSpec::default()
+            }),
+            counts: Some(PoolCounts {
+                idle: 3,
+                leased: 2,
+                ..PoolCounts::default()
+            }),
+            health: Some(PoolHealth {
+                state: State::Ready.into(),
+                ..PoolHealth::default()
+            }),
+        };
+        let row = row(&pool);
+        let widths = widths(std::slice::from_ref(&row));
+        let head = line(&COLUMNS.map(str::to_owned), &widths);
+        let line = line(&row, &widths);
+        assert!(line.starts_with("a-pool-with-a-name*  ready      3/4"));
+        for (name, cell) in [("IDLE", "3/4"), ("MAX", "16"), ("LANGUAGES", "python")] {
+            assert_eq!(head.find(name), line.find(cell), "\n{head}\n{line}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `sandpool serve`
+
+use std::{io, process::ExitCode};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::sources::SourceArgs;
+use crate::{
+    config::{Config, ConfigError},
+    serve::{self, Running, ServeError},
+    telemetry::{self, TelemetryError},
+};
+
+/// What a newcomer may do next.
+const TRY: &str = "try: sandpool run --language python -c 'print(6 * 7)'";
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    sources: SourceArgs,
+}
+
+/// Why the server is not there (any more).
+#[derive(Debug, thiserror::Error)]
+enum ServeCommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+pub(super) async fn main(args: ServeArgs) -> ExitCode {
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> Result<(), ServeCommandError> {
+    let config = Config::load(&args.sources.into_sources())?;
+    telemetry::init(&config.log)?;
+    // Waited for from here on, so that a signal during the start is not lost, either.
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeCommandError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeCommandError::Signals)?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    serve::run(config, shutdown, announce).await?;
+    Ok(())
+}
+
+/// On stdout, where the log is not: what waits for the server can read it line by line.
+fn announce(running: Running) {
+    println!("listening on {}", running.address);
+    tokio::spawn(async move {
+        // An error says that the server ended before; it says why itself.
+        if running.warm.await.is_ok() {
+            println!("ready\n{TRY}");
+        }
+    });
+}
