@@ -1,10 +1,10 @@
 //! The one place that wires: from a configuration to a running server.
 
-mod pools;
+pub(crate) mod pools;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
@@ -196,26 +196,19 @@ async fn serve(
         }
         tracing::info!("shutting down");
         serving(tonic_health::ServingStatus::NotServing).await;
-        let _ = stop.send(());
+        // Until everything has ended, new calls are answered: that the server is shutting down.
         dispatcher.clone().shutdown(config.shutdown.grace).await;
-        tokio::time::sleep(LAST_ANSWERS).await;
+        let _ = stop.send(());
     };
     tokio::pin!(until_stopped);
     tokio::pin!(server);
-    // A server that ends by itself has failed, or has answered everyone after the shutdown.
     tokio::select! {
-        () = &mut until_stopped => Ok(()),
+        // A client that keeps its connection is not waited for.
+        () = &mut until_stopped => timeout(LAST_ANSWERS, server).await.unwrap_or(Ok(())),
+        // A server that ends by itself has failed.
         result = &mut server => {
-            match result {
-                Err(error) => {
-                    dispatcher.clone().shutdown(Duration::ZERO).await;
-                    Err(error)
-                }
-                Ok(()) => {
-                    until_stopped.await;
-                    Ok(())
-                }
-            }
+            dispatcher.clone().shutdown(Duration::ZERO).await;
+            result
         }
     }
 }

@@ -62,6 +62,17 @@ impl OutputFiles {
             require_literal_separator: true,
             ..MatchOptions::default()
         };
+        // A link within a path is not followed either: it leads to what is not below `root`.
+        let real_root = fs::canonicalize(root).ok();
+        let is_own = |path: &Path| {
+            let real = fs::canonicalize(path).ok();
+            let below = path.strip_prefix(root).ok();
+            let expected = real_root
+                .as_ref()
+                .zip(below)
+                .map(|(root, below)| root.join(below));
+            expected.is_some() && real == expected
+        };
         let mut paths: Vec<PathBuf> = patterns
             .iter()
             // A bad pattern was refused by the server.
@@ -75,6 +86,7 @@ impl OutputFiles {
             .flatten()
             .flatten()
             .filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()))
+            .filter(|path| is_own(path))
             .take(MAX_OUTPUT_FILES + 1)
             .collect();
         paths.sort();
@@ -185,7 +197,12 @@ mod tests {
         }
         fs::write(format!("{root}/empty.txt"), "").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", format!("{root}/link.txt")).unwrap();
-        let mut files = OutputFiles::find(root, &["**/*.txt".into(), "*.txt".into()], 3);
+        std::os::unix::fs::symlink("deep/er", format!("{root}/linked")).unwrap();
+        let mut files = OutputFiles::find(
+            root,
+            &["**/*.txt".into(), "*.txt".into(), "linked/*".into()],
+            3,
+        );
         let chunks = all(&mut files);
         let paths: Vec<_> = chunks
             .iter()

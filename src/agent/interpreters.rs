@@ -318,6 +318,10 @@ impl Interpreters {
             .control
             .write_all(&(spare.boot.start)(&record))
             .await?;
+        if !warm {
+            // Its boot script has yet to say that it waits, and must not find that nobody hears.
+            tokio::spawn(hold_open(spare.control));
+        }
         Ok(Program {
             process: spare.process,
             pipes: spare.pipes,
@@ -433,6 +437,12 @@ impl Interpreters {
             },
         ))
     }
+}
+
+/// Keeps a control socket until the interpreter closes its end, before the program, or ends.
+async fn hold_open(mut control: UnixStream) {
+    let mut ignored = [0; 16];
+    while matches!(control.read(&mut ignored).await, Ok(1..)) {}
 }
 
 impl Spare {

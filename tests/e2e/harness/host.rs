@@ -1,0 +1,114 @@
+//! Servers and sandboxes as the machine sees them: cgroups, processes, mounts, directories.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Sends a signal to a process of this machine.
+pub fn kill(pid: i32, signal: i32) {
+    assert!(pid > 1);
+    // SAFETY: takes numbers only.
+    let _ = unsafe { libc::kill(pid, signal) };
+}
+
+/// The cgroup below /sandpool in every hierarchy that has it.
+fn cgroups(below: &str) -> Vec<PathBuf> {
+    let mount = Path::new("/sys/fs/cgroup");
+    let v1 = fs::read_dir(mount)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    [mount.to_owned()]
+        .into_iter()
+        .chain(v1)
+        .map(|hierarchy| hierarchy.join("sandpool").join(below))
+        .filter(|dir| dir.is_dir())
+        .collect()
+}
+
+fn processes_in(dir: &Path) -> Vec<i32> {
+    let mut pids: Vec<i32> = fs::read_to_string(dir.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            pids.extend(processes_in(&entry.path()));
+        }
+    }
+    pids
+}
+
+fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// All that there is of a server: its cgroups, their processes, its directory, mounts in it, and
+/// processes that name it.
+pub fn traces(server: &str, dir: &Path) -> Vec<String> {
+    let mut traces = Vec::new();
+    for cgroup in cgroups(server) {
+        traces.push(format!("cgroup {}", cgroup.display()));
+        for pid in processes_in(&cgroup) {
+            traces.push(format!("process {pid}: {}", command_line(pid)));
+        }
+    }
+    if dir.exists() {
+        traces.push(format!("directory {}", dir.display()));
+    }
+    let name = dir.to_str().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    traces.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(name))
+            .map(|line| format!("mount {line}")),
+    );
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        if let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            let line = command_line(pid);
+            if line.contains(name) {
+                traces.push(format!("process {pid}: {line}"));
+            }
+        }
+    }
+    traces
+}
+
+/// One sandbox.
+pub struct HostSandbox {
+    below: String,
+}
+
+impl HostSandbox {
+    pub fn new(server: &str, id: &str) -> Self {
+        Self {
+            below: format!("{server}/{id}"),
+        }
+    }
+
+    /// Whether it has a cgroup.
+    pub fn exists(&self) -> bool {
+        !cgroups(&self.below).is_empty()
+    }
+
+    /// Kills gVisor's kernel for it: the process that is the sandbox.
+    pub fn kill(&self) {
+        let found = cgroups(&self.below)
+            .iter()
+            .flat_map(|dir| processes_in(dir))
+            .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
+        kill(
+            found.expect("the sandbox has a gVisor process"),
+            libc::SIGKILL,
+        );
+    }
+}

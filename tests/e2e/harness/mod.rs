@@ -1,0 +1,42 @@
+//! What the tests stand on.
+//!
+//! - `server`: starts a server, and asserts that it leaves nothing behind
+//! - `shared`: one server for all tests that need nothing special, with a pool for each purpose
+//! - `spec`, `execution`: a program, and its messages in order
+//! - `client`: connections to a server; `pools`: waiting for what a pool shows
+//! - `host`: the sandboxes as the machine sees them
+//! - `proxy`: a connection that can be cut, reset or silenced
+
+mod client;
+mod execution;
+mod host;
+mod pools;
+mod proxy;
+mod server;
+mod shared;
+mod spec;
+
+use std::{future::Future, time::Duration};
+
+pub use self::{
+    client::Client,
+    execution::{Done, Execution},
+    host::HostSandbox,
+    pools::next_that,
+    proxy::Proxy,
+    server::{Server, ServerBuilder, state_dir},
+    shared::{Exclusive, exclusive, main_pool, shared},
+    spec::{Spec, bash, command, node, python},
+};
+pub use sandpool::proto::v1;
+
+/// No single step of a test takes this long, on however busy a machine: it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits for something that must come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
+    }
+}

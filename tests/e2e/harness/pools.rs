@@ -1,0 +1,91 @@
+//! Waiting for what a pool shows.
+
+use tonic::Streaming;
+
+use super::{Client, soon, v1};
+
+impl Client {
+    pub async fn pool(&self, name: &str) -> v1::Pool {
+        let request = v1::GetPoolRequest { name: name.into() };
+        self.pools
+            .clone()
+            .get_pool(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    pub async fn counts(&self, name: &str) -> v1::PoolCounts {
+        self.pool(name).await.counts.unwrap()
+    }
+
+    pub async fn watch(&self, name: &str) -> Streaming<v1::Pool> {
+        let request = v1::WatchPoolRequest { name: name.into() };
+        self.pools
+            .clone()
+            .watch_pool(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Waits until the pool shows what is wanted.
+    pub async fn wait_for(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&v1::Pool) -> bool,
+    ) -> v1::Pool {
+        let mut changes = self.watch(name).await;
+        let mut last = None;
+        let seen = tokio::time::timeout(super::PATIENCE, async {
+            loop {
+                let changed = changes.message().await.unwrap();
+                assert!(changed.is_some(), "a watch does not end");
+                // A watch may lag behind what has been done, GetPool does not.
+                let pool = self.pool(name).await;
+                if wanted(&pool) {
+                    return pool;
+                }
+                last = Some(pool);
+            }
+        })
+        .await;
+        seen.unwrap_or_else(|_| panic!("{name} never showed {what}; the last was {last:#?}"))
+    }
+
+    /// Waits until all that the pool should have idle is idle, and nothing else is there.
+    pub async fn wait_full(&self, name: &str) -> v1::Pool {
+        self.wait_for(name, "only idle sandboxes", is_full).await
+    }
+}
+
+/// min_idle sandboxes are idle and there is nothing else.
+fn is_full(pool: &v1::Pool) -> bool {
+    let idle = v1::PoolCounts {
+        idle: pool.spec.as_ref().unwrap().min_idle,
+        ..Default::default()
+    };
+    pool.counts == Some(idle)
+}
+
+/// Reads a watch until it shows what is wanted.
+pub async fn next_that(
+    changes: &mut Streaming<v1::Pool>,
+    what: &str,
+    wanted: impl Fn(&v1::Pool) -> bool,
+) -> v1::Pool {
+    soon(what, async {
+        loop {
+            let pool = changes
+                .message()
+                .await
+                .unwrap()
+                .expect("a watch does not end");
+            if wanted(&pool) {
+                return pool;
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,293 @@
+//! A server under test: its process, its log, and what it leaves behind.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock, mpsc},
+    thread,
+    time::Instant,
+};
+
+use tempfile::TempDir;
+
+use super::{HostSandbox, PATIENCE, host};
+
+/// A new state directory, which several servers may share.
+pub fn state_dir() -> Arc<TempDir> {
+    let dir = tempfile::Builder::new().prefix("sandpool-e2e-").tempdir();
+    Arc::new(dir.unwrap())
+}
+
+/// A server that is not started yet.
+pub struct ServerBuilder {
+    config: String,
+    state_dir: Arc<TempDir>,
+}
+
+impl ServerBuilder {
+    /// Shares a state directory with other servers.
+    pub fn state_dir(mut self, dir: &Arc<TempDir>) -> Self {
+        self.state_dir = dir.clone();
+        self
+    }
+
+    /// Starts the server, and waits until every pool is warm.
+    pub fn start(self) -> Server {
+        let server = self.start_cold();
+        server.wait_ready();
+        server
+    }
+
+    /// Starts the server, and waits until it listens.
+    pub fn start_cold(self) -> Server {
+        let Self { config, state_dir } = self;
+        let own = tempfile::tempdir().unwrap();
+        let config_path = own.path().join("sandpool.toml");
+        fs::write(&config_path, config_text(&config, state_dir.path())).unwrap();
+        let log = own.path().join("log");
+        let before = servers_in(state_dir.path());
+
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandpool"));
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&config_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap());
+        let mut child = spawn(command);
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut server = Server {
+            child: Mutex::new(child),
+            ended: Mutex::new(None),
+            lines: Mutex::new(lines),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            name: String::new(),
+            state_dir,
+            log,
+            _own: own,
+        };
+        let line = server.wait_line("listening on ");
+        server.address = line["listening on ".len()..].trim().parse().unwrap();
+        // What a dead server left is gone by now, so there is one that was not there before.
+        let mut new = servers_in(server.state_dir.path())
+            .difference(&before)
+            .cloned()
+            .collect::<Vec<_>>();
+        server.name = new.pop().expect("the server has a directory of its own");
+        server
+    }
+}
+
+fn config_text(rest: &str, state_dir: &Path) -> String {
+    // What is given may itself begin with top-level keys, so it comes before the tables.
+    format!(
+        "listen = \"127.0.0.1:0\"\ndefault_pool = \"main\"\n{rest}\n\
+         [log]\nlevel = \"info,sandpool=trace\"\n\
+         [backend.local]\nstate_dir = {state_dir:?}\nagent = {:?}\n",
+        agent()
+    )
+}
+
+/// The agent that `make` built.
+fn agent() -> PathBuf {
+    let path = std::env::var_os("SANDPOOL_AGENT").map_or_else(
+        || {
+            let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("target/agent")
+                .join(host)
+                .join("agent/sandpool-agent")
+        },
+        PathBuf::from,
+    );
+    assert!(
+        path.is_file(),
+        "there is no agent at {}: run `make build`, or set SANDPOOL_AGENT",
+        path.display()
+    );
+    path
+}
+
+/// The names of the servers that have a directory there.
+fn servers_in(state_dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(state_dir)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Starts a process that ends with this one, however this one ends.
+///
+/// The kernel counts the end of the thread that started it, so there is one thread for that.
+fn spawn(mut command: Command) -> Child {
+    type Request = (Command, mpsc::Sender<Child>);
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
+    // SAFETY: prctl is async-signal-safe and takes numbers only.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, answer) in requests {
+                answer.send(command.spawn().unwrap()).unwrap();
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (sender, answer) = mpsc::channel();
+    spawner.lock().unwrap().send((command, sender)).unwrap();
+    answer.recv().unwrap()
+}
+
+/// A server that runs. Dropped, it is ended by SIGTERM, and must have left nothing.
+pub struct Server {
+    child: Mutex<Child>,
+    ended: Mutex<Option<ExitStatus>>,
+    lines: Mutex<mpsc::Receiver<String>>,
+    pub address: SocketAddr,
+    /// Its part of the sandboxes' ids.
+    pub name: String,
+    state_dir: Arc<TempDir>,
+    log: PathBuf,
+    _own: TempDir,
+}
+
+impl Server {
+    /// A server with these pools, one of which is called main.
+    pub fn with(config: &str) -> ServerBuilder {
+        ServerBuilder {
+            config: config.to_owned(),
+            state_dir: state_dir(),
+        }
+    }
+
+    /// Waits until every pool has been warm.
+    pub fn wait_ready(&self) {
+        self.wait_line("ready");
+    }
+
+    fn wait_line(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let lines = self.lines.lock().unwrap();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(left) {
+                Ok(line) if line.starts_with(start) => return line,
+                Ok(_) => {}
+                Err(error) => panic!(
+                    "the server printed no line beginning with {start:?} ({error}):\n{}",
+                    self.log()
+                ),
+            }
+        }
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Ends it as kill -9 does; what it leaves is not looked at.
+    pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
+    }
+
+    fn signal(&self, signal: i32) {
+        // The child has not been waited for, so its pid is still its own.
+        if self.ended.lock().unwrap().is_none() {
+            let pid = i32::try_from(self.child.lock().unwrap().id()).unwrap();
+            host::kill(pid, signal);
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> ExitStatus {
+        let mut ended = self.ended.lock().unwrap();
+        if let Some(status) = *ended {
+            return status;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut child = self.child.lock().unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                *ended = Some(status);
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// A sandbox of it, as the machine sees it.
+    pub fn sandbox(&self, id: &str) -> HostSandbox {
+        HostSandbox::new(&self.name, id)
+    }
+
+    /// What there is on the machine of this server and its sandboxes.
+    pub fn traces(&self) -> Vec<String> {
+        host::traces(&self.name, &self.state_dir.path().join(&self.name))
+    }
+
+    /// Ends it by SIGTERM, and asserts that it ended well and left nothing.
+    pub fn end(&self) {
+        self.terminate();
+        let status = self.wait();
+        let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL);
+        if killed {
+            return;
+        }
+        let traces = self.traces();
+        assert!(
+            status.success(),
+            "the server ended with {status}:\n{}",
+            self.log()
+        );
+        assert!(traces.is_empty(), "the server left behind: {traces:#?}");
+    }
+
+    /// The end of its log, for a test that fails.
+    pub fn print_log_tail(&self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        println!("the end of the server's log:");
+        for line in &lines[lines.len().saturating_sub(20)..] {
+            println!("{}", &line[..line.floor_char_boundary(400)]);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.print_log_tail();
+            self.terminate();
+            self.wait();
+            return;
+        }
+        self.end();
+    }
+}

@@ -1,0 +1,247 @@
+//! A server's own life: readiness, shutdown, sudden death, and what is left of it.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tonic::{Code, Streaming};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+
+use crate::harness::*;
+use v1::finished::Outcome;
+
+const SMALL: &str = r#"
+[pools.main]
+min_idle = 1
+max_sandboxes = 2
+limits.default.queue_timeout = "80s"
+languages.bash = {}
+"#;
+
+fn with_grace(grace: &str) -> String {
+    format!("{SMALL}\n[shutdown]\ngrace = \"{grace}\"\n")
+}
+
+async fn running(client: &Client) -> Execution {
+    let mut execution = bash("echo ready; cat")
+        .stdin_open()
+        .timeout(PATIENCE)
+        .start(client)
+        .await;
+    execution.until_stdout("ready").await;
+    execution
+}
+
+async fn watch_health(client: &Client) -> Streaming<HealthCheckResponse> {
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
+    let mut health = HealthClient::new(client.channel.clone());
+    health.watch(request).await.unwrap().into_inner()
+}
+
+async fn next_status(health: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
+    let change = soon("a change of health", health.message()).await;
+    change.unwrap().expect("a watch does not end").status()
+}
+
+#[tokio::test]
+async fn sigterm_lets_what_runs_finish_and_takes_nothing_new() {
+    let server = Server::with(&with_grace("60s")).start();
+    let client = server.client().await;
+    let mut execution = running(&client).await;
+    let mut health = watch_health(&client).await;
+    assert_eq!(next_status(&mut health).await, ServingStatus::Serving);
+    server.terminate();
+    assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
+    // New calls are refused, over the old connection and over a new one.
+    for client in [&client, &server.client().await] {
+        let status = bash("true").refused(client).await;
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        assert!(status.message().contains("shutting down"), "{status}");
+    }
+    execution.send("goes on\n").await;
+    execution.until_stdout("goes on\n").await;
+    execution.close_stdin().await;
+    execution.finish().await.exited(0);
+    drop(health);
+    drop(client);
+    server.end();
+}
+
+#[tokio::test]
+async fn after_the_grace_time_what_runs_is_cancelled_with_a_reason() {
+    let server = Server::with(&with_grace("1s")).start();
+    let client = server.client().await;
+    let mut execution = bash("echo ready; sleep 1000")
+        .timeout(PATIENCE)
+        .start(&client)
+        .await;
+    execution.until_stdout("ready").await;
+    server.terminate();
+    let done = execution.finish().await;
+    let Outcome::Cancelled(cancelled) = done.outcome() else {
+        panic!("{}", done.describe())
+    };
+    assert!(
+        cancelled.reason.contains("shutting down"),
+        "{}",
+        cancelled.reason
+    );
+    assert!(cancelled.reason.contains("1s"), "{}", cancelled.reason);
+    server.end();
+}
+
+#[tokio::test]
+async fn a_shutdown_without_work_is_quick_even_while_a_client_stays() {
+    let server = Server::with(SMALL).start();
+    let client = server.client().await;
+    bash("true").run(&client).await.exited(0);
+    let since = Instant::now();
+    server.end();
+    assert!(
+        since.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_ended_while_it_starts_leaves_nothing() {
+    let server = Server::with(SMALL).start_cold();
+    server.end();
+}
+
+#[tokio::test]
+async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
+    let dir = state_dir();
+    let killed = Server::with(SMALL).state_dir(&dir).start();
+    let alive = Server::with(SMALL).state_dir(&dir).start();
+    let client = alive.client().await;
+    let mut survivor = running(&client).await;
+    let id = survivor.started().await;
+
+    let doomed_client = killed.client().await;
+    let doomed = running(&doomed_client).await;
+    killed.kill();
+    let (_, status) = doomed.fails().await;
+    assert_ne!(status.code(), Code::Ok);
+    assert!(!killed.traces().is_empty(), "kill -9 leaves something");
+
+    let next = Server::with(SMALL).state_dir(&dir).start();
+    let traces = killed.traces();
+    assert!(
+        traces.is_empty(),
+        "left from the killed server: {traces:#?}"
+    );
+    assert!(alive.sandbox(&id).exists());
+    survivor.send("still alive\n").await;
+    survivor.until_stdout("still alive\n").await;
+    survivor.close_stdin().await;
+    survivor.finish().await.exited(0);
+    bash("echo next")
+        .run(&next.client().await)
+        .await
+        .printed("next\n");
+    drop(next);
+    bash("echo still").run(&client).await.printed("still\n");
+}
+
+#[tokio::test]
+async fn health_says_not_serving_until_the_pools_are_warm() {
+    let server = Server::with(SMALL).start_cold();
+    let client = server.client().await;
+    let mut health = watch_health(&client).await;
+    // No sandbox starts within the time of one call.
+    assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
+    assert_eq!(next_status(&mut health).await, ServingStatus::Serving);
+    server.wait_ready();
+    let execution = running(&client).await;
+    server.terminate();
+    assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
+    drop(execution);
+}
+
+/// grpcurl with these arguments and the server's address before the last of them.
+fn grpcurl(server: &Server, options: &[&str], rest: &[&str]) -> String {
+    let output = Command::new("grpcurl")
+        .arg("-plaintext")
+        .args(options)
+        .arg(server.address.to_string())
+        .args(rest)
+        .output()
+        .expect("grpcurl is installed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "grpcurl {options:?} {rest:?}: {text}{err}"
+    );
+    text
+}
+
+#[tokio::test]
+async fn grpcurl_finds_its_way_by_reflection() {
+    let server = shared();
+    let services = grpcurl(&server, &[], &["list"]);
+    for service in [
+        "grpc.health.v1.Health",
+        "sandpool.v1.ExecutionService",
+        "sandpool.v1.PoolService",
+    ] {
+        assert!(services.lines().any(|line| line == service), "{services}");
+    }
+    let description = grpcurl(&server, &[], &["describe", "sandpool.v1.ExecutionService"]);
+    assert!(
+        description.contains("rpc Run ( .sandpool.v1.RunRequest )"),
+        "{description}"
+    );
+    let health = grpcurl(&server, &[], &["grpc.health.v1.Health/Check"]);
+    assert!(health.contains("SERVING"), "{health}");
+
+    let run = r#"{"spec":{"code":{"language":"python","source":"print(6*7)"}},"text":true}"#;
+    let answer = grpcurl(&server, &["-d", run], &["sandpool.v1.ExecutionService/Run"]);
+    assert!(answer.contains("\"stdoutText\": \"42\\n\""), "{answer}");
+    let pools = grpcurl(&server, &[], &["sandpool.v1.PoolService/ListPools"]);
+    assert!(pools.contains("\"name\": \"main\""), "{pools}");
+    let execute = r#"{"start":{"code":{"language":"bash","source":"cat"},"stdin_open":true}} {"stdin":"aGVsbG8="}"#;
+    let answer = grpcurl(
+        &server,
+        &["-d", execute],
+        &["sandpool.v1.ExecutionService/Execute"],
+    );
+    assert!(answer.contains("\"stdout\": \"aGVsbG8=\""), "{answer}");
+    assert!(answer.contains("\"finished\""), "{answer}");
+}
+
+/// The older version of reflection, asked by hand: grpcurl prefers the newer one.
+#[tokio::test]
+async fn reflection_answers_in_its_older_version() {
+    use tonic_reflection::pb::v1alpha::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let server = shared();
+    let channel = server.client().await.channel;
+    let mut client = ServerReflectionClient::new(channel);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(
+            "sandpool.v1.PoolService".into(),
+        )),
+    };
+    let mut answers = client
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(
+        answer.message_response,
+        Some(MessageResponse::FileDescriptorResponse(_))
+    ));
+}

@@ -1,0 +1,26 @@
+//! The real server, over real gRPC, on real gVisor.
+//!
+//! One test binary, so that it links once; a file for each group of behaviours. Needs what the
+//! server itself needs: root, runsc, cgroups; and python3, bash, node, python3-numpy and grpcurl.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod harness;
+
+mod bad_input;
+mod clients;
+mod files;
+mod hostile;
+mod ids;
+mod isolation;
+mod life;
+mod limits;
+mod pools;
+mod queue;
+mod running;
+mod streams;
