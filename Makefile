@@ -45,7 +45,7 @@ deny:
 ## test: all tests, on real gVisor where there is one
 test: install agent
 	scripts/install-test-tools.sh
-	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked
+	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked --all-features
 
 ## bench: the figures that README shows
 bench: install build
