@@ -137,6 +137,8 @@ async fn serve(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl shows what is wrong with which field.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let failed = |error: tonic_reflection::server::Error| ServeError::Server(error.to_string());
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -190,25 +192,55 @@ async fn serve(
         std::future::pending::<()>().await;
     };
     let until_stopped = async {
-        tokio::select! {
-            () = shutdown => {}
-            () = warming => {}
-        }
+        let result = tokio::select! {
+            () = shutdown => Ok(()),
+            () = warming => Ok(()),
+            name = broken_pool(&dispatcher) => {
+                Err(ServeError::Server(format!("the task of pool {name} ended")))
+            }
+        };
         tracing::info!("shutting down");
         serving(tonic_health::ServingStatus::NotServing).await;
         // Until everything has ended, new calls are answered: that the server is shutting down.
-        dispatcher.clone().shutdown(config.shutdown.grace).await;
+        dispatcher.shutdown(config.shutdown.grace).await;
         let _ = stop.send(());
+        result
     };
     tokio::pin!(until_stopped);
     tokio::pin!(server);
     tokio::select! {
         // A client that keeps its connection is not waited for.
-        () = &mut until_stopped => timeout(LAST_ANSWERS, server).await.unwrap_or(Ok(())),
+        result = &mut until_stopped => {
+            let served = timeout(LAST_ANSWERS, server).await.unwrap_or(Ok(()));
+            result.and(served)
+        }
         // A server that ends by itself has failed.
         result = &mut server => {
-            dispatcher.clone().shutdown(Duration::ZERO).await;
+            dispatcher.shutdown(Duration::ZERO).await;
             result
         }
     }
+}
+
+/// The name of the first pool whose task ends, which it does only after a shutdown or a bug.
+async fn broken_pool(dispatcher: &Dispatcher) -> &str {
+    let mut ended: Vec<_> = dispatcher
+        .pools()
+        .map(|(name, pool)| {
+            Box::pin(async move {
+                pool.ended().await;
+                name.as_str()
+            })
+        })
+        .collect();
+    std::future::poll_fn(|cx| {
+        ended
+            .iter_mut()
+            .find_map(|pool| match pool.as_mut().poll(cx) {
+                std::task::Poll::Ready(name) => Some(std::task::Poll::Ready(name)),
+                std::task::Poll::Pending => None,
+            })
+            .unwrap_or(std::task::Poll::Pending)
+    })
+    .await
 }

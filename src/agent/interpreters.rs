@@ -52,9 +52,19 @@ const START_ONLY_NAMES: [&str; 6] = [
     "UV_THREADPOOL_SIZE",
 ];
 
-/// Whether a waiting interpreter would honour the variable.
+/// What a shell takes from its environment in a way of its own, or not at all.
+const SHELL_NAMES: [&str; 14] = [
+    "IFS", "UID", "EUID", "PPID", "PWD", "OLDPWD", "SECONDS", "RANDOM", "SRANDOM", "LINENO",
+    "HISTCMD", "OPTIND", "SHLVL", "REPLY",
+];
+
+/// Whether a waiting interpreter would not honour the variable as a new one does.
 fn is_read_at_start_only(name: &str) -> bool {
+    let is_shell_variable = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     name.starts_with("LC_")
+        || !is_shell_variable
+        || SHELL_NAMES.contains(&name)
         || START_ONLY_NAMES.contains(&name)
         || START_ONLY_PREFIXES
             .iter()
@@ -160,15 +170,13 @@ impl StartRecord<'_> {
         fn quote(text: &str) -> String {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
-        let mut commands = format!(
-            "unset REPLY; cd -- {} || exit; ",
-            quote(self.working_directory)
-        );
+        let mut commands = "unset REPLY; ".to_owned();
+        if self.working_directory != WORKSPACE {
+            let directory = quote(self.working_directory);
+            commands.push_str(&format!("cd -- {directory} || exit; unset OLDPWD; "));
+        }
         for (name, value) in self.env {
-            // A name that is none for the shell cannot be one of its variables.
-            if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                commands.push_str(&format!("export {name}={}; ", quote(value)));
-            }
+            commands.push_str(&format!("export {name}={}; ", quote(value)));
         }
         commands.push_str("set --");
         for arg in self.args {
@@ -505,11 +513,11 @@ mod tests {
         let record = StartRecord {
             working_directory: "/workspace/it's",
             args: &["a b".into(), "$(id)".into()],
-            env: &BTreeMap::from([("A", "x'y"), ("not-a-name", "z")]),
+            env: &BTreeMap::from([("A", "x'y")]),
         };
         assert_eq!(
             String::from_utf8(record.shell_commands()).unwrap(),
-            "unset REPLY; cd -- '/workspace/it'\\''s' || exit; export A='x'\\''y'; set -- 'a b' '$(id)'\0"
+            "unset REPLY; cd -- '/workspace/it'\\''s' || exit; unset OLDPWD; export A='x'\\''y'; set -- 'a b' '$(id)'\0"
         );
     }
 }

@@ -12,9 +12,6 @@ use crate::{
     telemetry::{self, TelemetryError},
 };
 
-/// What a newcomer may do next.
-const TRY: &str = "try: sandpool run --language python -c 'print(6 * 7)'";
-
 #[derive(Args)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -66,7 +63,9 @@ fn announce(running: Running) {
     tokio::spawn(async move {
         // An error says that the server ended before; it says why itself.
         if running.warm.await.is_ok() {
-            println!("ready\n{TRY}");
+            // As this program was called, which is how it will be found again.
+            let program = std::env::args().next().unwrap_or_else(|| "sandpool".into());
+            println!("ready\ntry: {program} run --language python -c 'print(6 * 7)'");
         }
     });
 }

@@ -22,7 +22,7 @@ pub struct LocalConfig {
     pub runsc: PathBuf,
     /// How gVisor intercepts system calls. No unit; default systrap.
     pub platform: Platform,
-    /// Where bundles, sockets and gVisor's own state live; belongs to one server at a time.
+    /// Where bundles, sockets and gVisor's own state live; servers may share it.
     /// An absolute path; default /run/sandpool.
     pub state_dir: PathBuf,
     /// The program sandpool-agent; "" (the default) takes the one beside the server's own

@@ -12,7 +12,7 @@ mod run;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{sync::watch, time::timeout};
 
 use self::known::Known;
 pub use self::{
@@ -21,6 +21,11 @@ pub use self::{
     run::{Admission, Refused, Request, Timings, Update},
 };
 use crate::pool::{LeaseError, Pool};
+
+/// How long cancelled programs may take to end, and their callers to hear of it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last sandboxes may take to be deleted.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pool of real sandboxes.
 pub type SandboxPool = Pool<SandboxProvision>;
@@ -34,9 +39,8 @@ pub struct Dispatcher {
     stop: watch::Sender<Option<String>>,
     /// Whether new requests are refused.
     closed: watch::Sender<bool>,
-    /// Held by each execution that runs.
-    running: mpsc::Sender<()>,
-    all_ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
+    /// Each execution that runs holds a receiver.
+    running: watch::Sender<()>,
 }
 
 impl Dispatcher {
@@ -48,15 +52,13 @@ impl Dispatcher {
         known: KnownSettings,
         reattach_timeout: Duration,
     ) -> Arc<Self> {
-        let (running, all_ended) = mpsc::channel(1);
         Arc::new(Self {
             pools,
             known: Arc::new(Known::new(known)),
             reattach_timeout,
             stop: watch::Sender::new(None),
             closed: watch::Sender::new(false),
-            running,
-            all_ended: tokio::sync::Mutex::new(all_ended),
+            running: watch::Sender::new(()),
         })
     }
 
@@ -79,29 +81,27 @@ impl Dispatcher {
     }
 
     /// Takes no more requests, waits up to `grace` for what runs, ends the rest as cancelled,
-    /// and has every sandbox deleted.
-    pub async fn shutdown(self: Arc<Self>, grace: Duration) {
+    /// and has every sandbox deleted. What cannot be deleted in time is left to the next server.
+    pub async fn shutdown(&self, grace: Duration) {
         self.closed.send_replace(true);
-        let mut all_ended = self.all_ended.lock().await;
-        // Each execution holds a sender, and so does this; the executions' are what counts.
-        let ended = async {
-            while self.running.strong_count() > 1 {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
-                    _ = all_ended.recv() => {}
-                }
-            }
-        };
-        if tokio::time::timeout(grace, ended).await.is_err() {
+        if timeout(grace, self.running.closed()).await.is_err() {
             let reason =
                 format!("the server is shutting down and its grace time of {grace:?} is over");
             self.stop.send_replace(Some(reason));
-            while self.running.strong_count() > 1 {
-                let _ = tokio::time::timeout(Duration::from_millis(10), all_ended.recv()).await;
+            if timeout(CANCEL_TIMEOUT, self.running.closed())
+                .await
+                .is_err()
+            {
+                tracing::warn!("some callers do not take the end of their executions");
             }
         }
-        for pool in self.pools.values() {
-            pool.shutdown().await;
+        let deleted = async {
+            for pool in self.pools.values() {
+                pool.shutdown().await;
+            }
+        };
+        if timeout(DELETE_TIMEOUT, deleted).await.is_err() {
+            tracing::error!("some sandboxes are left to the next server, which deletes them");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 use tracing::Instrument;
@@ -89,7 +89,7 @@ pub struct Admission {
     claim: Claim,
     received: Instant,
     timings: Timings,
-    _running: mpsc::Sender<()>,
+    _running: watch::Receiver<()>,
 }
 
 impl Dispatcher {
@@ -107,7 +107,7 @@ impl Dispatcher {
             return Ok(None);
         };
         self.refuse_when_closed()?;
-        let running = self.running.clone();
+        let running = self.running.subscribe();
         let claim = self.known.begin(&request.caller, &request.execution_id)?;
         let queued = received.elapsed();
         let lease = pool.lease(&request.caller, request.wait).await?;

@@ -28,6 +28,10 @@ pub(crate) fn machine(config: &LocalConfig, server: &str) -> Result<Machine, Ser
     let cgroups = Cgroups::find().map_err(failed("find the machine's cgroups"))?;
     let runsc = find_program(&config.runsc).map_err(failed("find runsc"))?;
     let agent = agent_path(config).map_err(failed("find sandpool-agent"))?;
+    if !rustix::process::geteuid().is_root() {
+        let source = io::Error::new(io::ErrorKind::PermissionDenied, "not root");
+        return Err(failed("start sandboxes")(source));
+    }
     let state = StateDir::open(&config.state_dir, server, &cgroups)?;
     Machine::new(
         state,
