@@ -247,6 +247,11 @@ impl Server {
         HostSandbox::new(&self.name, id)
     }
 
+    /// The ids of its sandboxes in a pool.
+    pub fn sandboxes(&self, pool: &str) -> Vec<String> {
+        host::sandboxes(&self.name, pool)
+    }
+
     /// What there is on the machine of this server and its sandboxes.
     pub fn traces(&self) -> Vec<String> {
         host::traces(&self.name, &self.state_dir.path().join(&self.name))
@@ -275,7 +280,7 @@ impl Server {
         let lines: Vec<&str> = log.lines().collect();
         println!("the end of the server's log:");
         for line in &lines[lines.len().saturating_sub(20)..] {
-            println!("{}", &line[..line.floor_char_boundary(400)]);
+            println!("{}", line.chars().take(400).collect::<String>());
         }
     }
 }
