@@ -115,8 +115,8 @@ fn wait_any() -> Option<(Pid, Exit)> {
     // SAFETY: both pointers are to locals that live through the call. rustix has no wait4, which
     // alone tells one child's resource usage.
     let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
-    // -1 says that there is no child at all; Pid::from_raw panics on it in a debug build.
-    let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten()?;
+    // 0: none has ended; negative: there is none.
+    let pid = Pid::from_raw(pid.max(0))?;
     // SAFETY: all zeroes is a valid rusage, and wait4 fills it in when it returns a pid.
     let usage = unsafe { usage.assume_init() };
     let end = if libc::WIFSIGNALED(status) {

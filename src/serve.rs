@@ -1,6 +1,6 @@
 //! The one place that wires: from a configuration to a running server.
 
-mod pools;
+pub(crate) mod pools;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

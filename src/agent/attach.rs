@@ -7,7 +7,9 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
 };
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt::set_socket_passcred,
+};
 
 use super::SOCKET;
 
@@ -17,6 +19,9 @@ use super::SOCKET;
 /// When the agent cannot be reached or does not take it.
 pub fn attach() -> io::Result<()> {
     let mut agent = UnixStream::connect(SOCKET)?;
+    // Whether the message carries who sent it is decided when it is sent. The agent asks for that
+    // too, but it may only have come to its accept by then.
+    set_socket_passcred(&agent, true)?;
     {
         let stdin = rustix::stdio::stdin();
         let stdout = rustix::stdio::stdout();

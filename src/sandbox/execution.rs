@@ -30,8 +30,12 @@ use crate::{
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a program that was told to end may take, its output files included.
 const KILL_GRACE: Duration = Duration::from_secs(5);
-/// Pauses between attempts to reach an agent again.
+/// How long one attempt to reach an agent again may take. A connection that stalls would be ended
+/// by its keepalive only when most of the time for reattaching is over.
+const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
+/// Pauses between attempts, the first and the longest: each costs a process on the machine.
 const REATTACH_PAUSE: Duration = Duration::from_millis(100);
+const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A sandbox that cuts its own connection again and again is not worth more.
 const MAX_REATTACHES: u32 = 20;
 /// Messages to the agent that h2 has not taken yet.
@@ -129,8 +133,6 @@ struct Progress {
     usage: Usage,
     output_left: u64,
     output_limit: u64,
-    /// Nothing more comes from the caller.
-    caller_silent: bool,
     memory_limit: u64,
     sandbox: SandboxId,
     started: Option<Started>,
@@ -139,6 +141,8 @@ struct Progress {
     verdict: Option<Outcome>,
     exited: Option<Exited>,
     deadline: Instant,
+    /// The caller sends nothing any more.
+    caller_done: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -200,25 +204,32 @@ impl Sandbox {
         })
     }
 
-    /// Reaches the agent again after a cut.
+    /// Reaches the agent again after a cut, however often it takes.
     async fn reattach(&mut self, execution_id: &str, progress: &mut Progress) -> Link {
+        let mut pause = REATTACH_PAUSE;
         loop {
-            match self.backend.connect(&self.id).await {
-                Ok(stream) => match Channel::connect(stream).await {
-                    Ok(channel) => {
-                        self.channel = channel;
-                        progress.outbound.restart();
-                        match self.open(execution_id, progress).await {
-                            Ok(link) => return link,
-                            Err(error) => tracing::debug!(%error, "agent did not resume"),
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "agent did not shake hands"),
-                },
-                Err(error) => tracing::debug!(%error, "agent cannot be reached"),
+            let attempt = self.try_reattach(execution_id, progress);
+            match timeout(REATTACH_ATTEMPT, attempt).await {
+                Ok(Ok(link)) => return link,
+                Ok(Err(reason)) => tracing::debug!(%reason, "agent was not reached"),
+                Err(_) => tracing::debug!("agent did not answer for {REATTACH_ATTEMPT:?}"),
             }
-            sleep(REATTACH_PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(REATTACH_MAX_PAUSE);
         }
+    }
+
+    async fn try_reattach(
+        &mut self,
+        execution_id: &str,
+        progress: &mut Progress,
+    ) -> Result<Link, String> {
+        let stream = self.backend.connect(&self.id).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let channel = Channel::connect(stream).await;
+        self.channel = channel.map_err(|error| error.to_string())?;
+        progress.outbound.restart();
+        self.open(execution_id, progress).await
     }
 }
 
@@ -232,7 +243,6 @@ impl Progress {
             usage: Usage::default(),
             output_left: spec.limits.output_bytes,
             output_limit: spec.limits.output_bytes,
-            caller_silent: false,
             memory_limit: spec.limits.memory_bytes,
             sandbox,
             started: None,
@@ -240,6 +250,7 @@ impl Progress {
             verdict: None,
             exited: None,
             deadline: Instant::now() + spec.limits.timeout,
+            caller_done: false,
         }
     }
 
@@ -354,7 +365,7 @@ impl Progress {
                     Some(Input::Signal(number)) => self.outbound.signal(number),
                     Some(Input::Close) => self.outbound.close_input(),
                     None => {
-                        self.caller_silent = true;
+                        self.caller_done = true;
                         self.outbound.close_input();
                     }
                 },
@@ -375,8 +386,8 @@ impl Progress {
     fn takes_input(&self) -> bool {
         self.started.is_some()
             && self.verdict.is_none()
-            && !self.caller_silent
-            && self.outbound.takes_input()
+            && !self.caller_done
+            && self.outbound.takes_more()
     }
 
     fn late(&mut self, spec: &Spec) -> Result<(), Stop> {
@@ -448,11 +459,11 @@ impl Progress {
         for (stream, inbox) in (1..).zip(&mut self.streams) {
             if inbox.extend() {
                 let (received, limit) = inbox.credit();
-                self.outbound.push(Message::Credit(Credit {
+                self.outbound.credit(Credit {
                     stream,
                     received,
                     limit,
-                }));
+                });
             }
         }
     }
@@ -460,6 +471,7 @@ impl Progress {
     fn has_event(&self) -> bool {
         self.started.is_some_and(|started| !started.announced)
             || self.streams.iter().any(|stream| !stream.is_empty())
+            // One piece of the stream may hold many files.
             || self.files.as_ref().is_some_and(FileReader::has_next)
     }
 

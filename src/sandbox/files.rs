@@ -8,6 +8,8 @@ use crate::proto::agent::FileChunk;
 /// One piece, encoded: the agent sends 48 KiB of content with a path and a few numbers.
 const MAX_PIECE: usize = 128 * 1024;
 const MAX_PATH: usize = 4096;
+/// What the agent returns at most. Files without content cost nothing of the budget.
+const MAX_FILES: u32 = 1000;
 
 /// One piece of an output file.
 pub struct OutputChunk {
@@ -29,6 +31,7 @@ pub struct OutputChunk {
 pub(super) struct FileReader {
     bytes: BytesMut,
     budget: u64,
+    files_left: u32,
     current: Option<(String, u64, u64)>,
 }
 
@@ -43,6 +46,7 @@ impl FileReader {
         Self {
             bytes: BytesMut::new(),
             budget,
+            files_left: MAX_FILES,
             current: None,
         }
     }
@@ -51,13 +55,25 @@ impl FileReader {
         self.bytes.extend_from_slice(data);
     }
 
-    /// Whether [`Self::next`] has something to tell.
+    /// Whether [`Self::next`] has something to say without a further [`Self::push`].
     pub(super) fn has_next(&self) -> bool {
-        !matches!(self.whole_piece(), Ok(None))
+        !matches!(self.whole(), Ok(None))
     }
 
-    /// Where the next piece begins and how long it is, if it is there whole.
-    fn whole_piece(&self) -> Result<Option<(usize, usize)>, BadFiles> {
+    /// The next whole piece.
+    pub(super) fn next(&mut self) -> Result<Option<OutputChunk>, BadFiles> {
+        let Some((prefix, length)) = self.whole()? else {
+            return Ok(None);
+        };
+        self.bytes.advance(prefix);
+        let piece = self.bytes.split_to(length);
+        let chunk =
+            FileChunk::decode(&piece[..]).map_err(|_| BadFiles("a piece cannot be read"))?;
+        self.check(chunk).map(Some)
+    }
+
+    /// The lengths of the next piece's prefix and of itself, if it has come whole.
+    fn whole(&self) -> Result<Option<(usize, usize)>, BadFiles> {
         let mut ahead = &self.bytes[..];
         // A length below 128 KiB takes three bytes; more than that is not waited for.
         if ahead.len() < 3 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
@@ -68,22 +84,8 @@ impl FileReader {
         if length > MAX_PIECE {
             return Err(BadFiles("a piece is too large"));
         }
-        if ahead.len() < length {
-            return Ok(None);
-        }
-        Ok(Some((self.bytes.len() - ahead.len(), length)))
-    }
-
-    /// The next whole piece.
-    pub(super) fn next(&mut self) -> Result<Option<OutputChunk>, BadFiles> {
-        let Some((prefix, length)) = self.whole_piece()? else {
-            return Ok(None);
-        };
-        self.bytes.advance(prefix);
-        let piece = self.bytes.split_to(length);
-        let chunk =
-            FileChunk::decode(&piece[..]).map_err(|_| BadFiles("a piece cannot be read"))?;
-        self.check(chunk).map(Some)
+        let prefix = self.bytes.len() - ahead.len();
+        Ok((ahead.len() >= length).then_some((prefix, length)))
     }
 
     fn check(&mut self, chunk: FileChunk) -> Result<OutputChunk, BadFiles> {
@@ -92,6 +94,10 @@ impl FileReader {
             Some(current) => current,
             None => {
                 check_path(&chunk.path)?;
+                self.files_left = self
+                    .files_left
+                    .checked_sub(1)
+                    .ok_or(BadFiles("there are too many"))?;
                 self.budget = self
                     .budget
                     .checked_sub(chunk.size)
@@ -195,5 +201,27 @@ mod tests {
         let mut reader = FileReader::new(9);
         reader.push(&[0xff; 11]);
         assert!(reader.next().is_err());
+    }
+
+    #[test]
+    fn empty_files_do_not_come_without_end() {
+        let mut files: Vec<_> = (0..=MAX_FILES)
+            .map(|i| chunk(&i.to_string(), 0, 0, ""))
+            .collect();
+        assert!(read(0, &files).is_err());
+        files.pop();
+        assert_eq!(read(0, &files).ok().unwrap().len(), MAX_FILES as usize);
+    }
+
+    #[test]
+    fn what_has_come_whole_is_known_to_be_there() {
+        let mut reader = FileReader::new(0);
+        let piece = chunk("a", 0, 0, "").encode_length_delimited_to_vec();
+        reader.push(&[&piece[..], &piece[..], &piece[..3]].concat());
+        for _ in 0..2 {
+            assert!(reader.has_next());
+            assert!(matches!(reader.next(), Ok(Some(_))));
+        }
+        assert!(!reader.has_next());
     }
 }

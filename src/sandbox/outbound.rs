@@ -7,12 +7,14 @@ use bytes::Bytes;
 use super::inbox::Violation;
 use crate::execution::{Program, Spec};
 use crate::proto::agent::{
-    Acknowledged, Code, Command, Control, FileChunk, Input, Kill, Start, ToAgent, control::Action,
-    start, to_agent::Message,
+    Acknowledged, Code, Command, Control, Credit, FileChunk, Input, Kill, Start, ToAgent,
+    control::Action, start, to_agent::Message,
 };
 
 /// Input that the agent may have before the program takes it.
 const INPUT_WINDOW: u64 = 256 * 1024;
+/// Control messages that the agent has not applied yet, from when on the caller has to wait.
+const MAX_CONTROLS: usize = 64;
 const INPUT_PIECE: usize = 64 * 1024;
 const FILE_PIECE: usize = 256 * 1024;
 
@@ -21,6 +23,7 @@ const FILE_PIECE: usize = 256 * 1024;
 pub(super) struct Outbound {
     /// What the present connection has not been given yet.
     queue: VecDeque<ToAgent>,
+    credits: VecDeque<Credit>,
     controls: VecDeque<Control>,
     last_sequence: u64,
     input: VecDeque<Bytes>,
@@ -78,15 +81,24 @@ impl Outbound {
         self.control(Action::Kill(Kill {}));
     }
 
-    /// What need not be sent again when it is lost with its connection.
-    pub(super) fn push(&mut self, other: Message) {
-        self.queue.push_back(message(other));
+    /// More credit for an output stream. Only the newest of each waits: an agent that sends and
+    /// does not listen makes nothing grow. One that is lost with its connection is not sent again,
+    /// since opening the next one tells the same.
+    pub(super) fn credit(&mut self, credit: Credit) {
+        match self
+            .credits
+            .iter_mut()
+            .find(|old| old.stream == credit.stream)
+        {
+            Some(old) => *old = credit,
+            None => self.credits.push_back(credit),
+        }
     }
 
-    /// Whether there is room for what the caller may send: more input, or signals, which come in
-    /// one sequence with it and go on after its end.
-    pub(super) fn takes_input(&self) -> bool {
-        self.input_ended || self.input_end - self.input_acknowledged < INPUT_WINDOW
+    /// Whether there is room for more from the caller. Signals still come when input has ended.
+    pub(super) fn takes_more(&self) -> bool {
+        self.controls.len() < MAX_CONTROLS
+            && (self.input_ended || self.input_end - self.input_acknowledged < INPUT_WINDOW)
     }
 
     pub(super) fn input(&mut self, mut data: Bytes) {
@@ -146,6 +158,7 @@ impl Outbound {
 
     /// A new connection, over which everything is sent again that the agent may not have.
     pub(super) fn restart(&mut self) {
+        self.credits.clear();
         self.queue = self
             .controls
             .iter()
@@ -166,11 +179,14 @@ impl Outbound {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.credits.is_empty()
     }
 
     pub(super) fn pop(&mut self) -> Option<ToAgent> {
-        self.queue.pop_front()
+        match self.credits.pop_front() {
+            Some(credit) => Some(message(Message::Credit(credit))),
+            None => self.queue.pop_front(),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Takes this machine into use, after removing what dead servers left on it.
-pub(super) fn machine(config: &LocalConfig, server: &str) -> Result<Machine, ServeError> {
+pub(crate) fn machine(config: &LocalConfig, server: &str) -> Result<Machine, ServeError> {
     let failed = |step| move |source| ServeError::Machine { step, source };
     let cgroups = Cgroups::find().map_err(failed("find the machine's cgroups"))?;
     let runsc = find_program(&config.runsc).map_err(failed("find runsc"))?;
@@ -77,6 +77,25 @@ pub(super) fn start(
     machine: &Machine,
     server: &str,
 ) -> Result<(Arc<SandboxPool>, PoolInfo), ServeError> {
+    let (provision, info) = provision(name, config, machine)?;
+    let settings = PoolSettings {
+        name: name.to_owned(),
+        min_idle: config.min_idle,
+        max_sandboxes: config.max_sandboxes,
+        max_queued: config.max_queued,
+        max_queued_per_caller: Some(config.max_queued_per_caller),
+        max_starting: config.max_starting,
+        max_idle_age: config.max_idle_age,
+    };
+    Ok((Pool::spawn(settings, Arc::new(provision), server), info))
+}
+
+/// What makes a pool's sandboxes, and what the API tells of them.
+pub(crate) fn provision(
+    name: &str,
+    config: &PoolConfig,
+    machine: &Machine,
+) -> Result<(SandboxProvision, PoolInfo), ServeError> {
     let languages = languages(name, config)?;
     let template = Template {
         rootfs: config.rootfs.clone(),
@@ -117,16 +136,7 @@ pub(super) fn start(
             timeout: WARM_UP_TIMEOUT,
         },
     };
-    let settings = PoolSettings {
-        name: name.to_owned(),
-        min_idle: config.min_idle,
-        max_sandboxes: config.max_sandboxes,
-        max_queued: config.max_queued,
-        max_queued_per_caller: Some(config.max_queued_per_caller),
-        max_starting: config.max_starting,
-        max_idle_age: config.max_idle_age,
-    };
-    Ok((Pool::spawn(settings, Arc::new(provision), server), info))
+    Ok((provision, info))
 }
 
 /// The languages whose interpreters are there.

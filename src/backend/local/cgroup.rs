@@ -52,6 +52,17 @@ impl Cgroups {
         self.hierarchies.len() == 1 && self.hierarchies[0] == Path::new(MOUNT)
     }
 
+    /// Makes a cgroup in each hierarchy and removes it, to see whether that is allowed.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn try_out(&self) -> io::Result<()> {
+        let cgroup = self.sandbox("try", &format!("{}", std::process::id()));
+        cgroup.dirs.iter().try_for_each(fs::create_dir_all)?;
+        cgroup.kill_and_remove()?;
+        self.server("try").kill_and_remove()
+    }
+
     /// The cgroup of one sandbox of a server.
     pub(super) fn sandbox(&self, server: &str, sandbox: &str) -> Cgroup {
         self.cgroup(format!("/{PARENT}/{server}/{sandbox}"))

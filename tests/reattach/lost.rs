@@ -1,0 +1,91 @@
+//! Sandboxes that are not reached again.
+
+use std::time::{Duration, Instant};
+
+use sandpool::execution::{LostCause, Outcome};
+
+use crate::{
+    program::Plan,
+    relay::{Fault, When},
+};
+
+const WAIT: Duration = Duration::from_secs(2);
+
+#[test]
+fn an_agent_that_cannot_be_reached_in_time_is_lost() {
+    let mut plan = Plan::python("print('ready')\ninput()");
+    plan.reattach_timeout = WAIT;
+    let (ended, (seen, since)) = plan.run(
+        |_| {},
+        async |mut client| {
+            client.until("ready\n").await;
+            client.faults.refuse(true);
+            client.faults.now(Fault::Cut);
+            let since = Instant::now();
+            (client.rest().await, since)
+        },
+    );
+    let outcome = ended.unwrap().outcome;
+    assert!(
+        matches!(outcome, Outcome::Lost(LostCause::Unknown, _)),
+        "{}",
+        outcome.name()
+    );
+    assert!(since.elapsed() >= WAIT);
+    assert_eq!(seen.stdout, b"ready\n");
+}
+
+#[test]
+fn an_agent_that_does_not_answer_in_time_is_lost() {
+    let mut plan = Plan::python("print('ready')\ninput()");
+    plan.reattach_timeout = WAIT;
+    let (ended, _) = plan.run(
+        |faults| {
+            faults.plan(When::Told, Fault::Cut);
+            faults.plan(When::FromAgent(0), Fault::Stall);
+        },
+        async |mut client| {
+            client.until("ready\n").await;
+            client.faults.now(Fault::Cut);
+            client.rest().await
+        },
+    );
+    let outcome = ended.unwrap().outcome;
+    assert!(
+        matches!(outcome, Outcome::Lost(LostCause::Unknown, _)),
+        "{}",
+        outcome.name()
+    );
+}
+
+#[test]
+fn an_agent_that_comes_back_in_time_is_not_lost() {
+    let (ended, seen) = Plan::python("print('ready')\nprint(input())").run(
+        |_| {},
+        async |mut client| {
+            client.until("ready\n").await;
+            client.faults.refuse(true);
+            client.faults.now(Fault::Cut);
+            client.send("late\n").await;
+            // Long enough for several attempts.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            client.faults.refuse(false);
+            client.rest().await
+        },
+    );
+    assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
+    assert_eq!(seen.stdout, b"ready\nlate\n");
+}
+
+#[test]
+fn a_caller_that_goes_while_the_agent_is_away_is_not_waited_for() {
+    let (ended, ()) = Plan::python("print('ready')\ninput()").run(
+        |_| {},
+        async |mut client| {
+            client.until("ready\n").await;
+            client.faults.refuse(true);
+            client.faults.now(Fault::Cut);
+        },
+    );
+    assert!(matches!(ended.unwrap().outcome, Outcome::Cancelled(_)));
+}

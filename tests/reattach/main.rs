@@ -1,0 +1,20 @@
+//! Connections to the agent are cut, reset and stalled while programs run on real gVisor.
+//!
+//! A test binary of its own, since the local backend's reaper must be the only one in its process
+//! that waits for children. Needs root, runsc, and the agent (`make agent`; another one's path is
+//! taken from SANDPOOL_AGENT).
+//!
+//! - `bytes`: no byte of output or input is lost or doubled
+//! - `moments`: the moments at which a cut hurts most, and what is applied once
+//! - `lost`: sandboxes that are not reached again
+//! - `program`: a sandbox with a program; `relay`: the connections
+//!
+//! A connection that stalls for ever is ended by h2's keepalive after 25 s, which is too long for
+//! a test here; what follows is the same as after a cut.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bytes;
+mod lost;
+mod moments;
+mod program;
+mod relay;

@@ -1,0 +1,275 @@
+//! A sandbox of a test's own, and a program in it whose connections the test controls.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sandpool::{
+    backend::{
+        Backend, SandboxId,
+        local::{Cgroups, LocalBackend, Machine, StateDir, Template, Volumes},
+    },
+    execution::{InputFile, Limits, Program, Spec},
+    proto::agent::Language,
+    sandbox::{Ended, Event, Input, NotConfirmed, Preparation, Run, Sandbox},
+};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
+
+use crate::relay::{Faults, Relayed};
+
+const MIB: u64 = 1 << 20;
+
+/// One for all tests: the task that reaps children belongs to it.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    // Says nothing unless RUST_LOG asks for it.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+});
+
+static BACKEND: LazyLock<Arc<LocalBackend>> = LazyLock::new(|| {
+    let cgroups = Cgroups::find().unwrap();
+    let parent = std::env::temp_dir().join("sandpool-reattach");
+    let server = format!("{:08x}", std::process::id());
+    let state = StateDir::open(&parent, &server, &cgroups).unwrap();
+    let machine = Machine::new(state, cgroups, "runsc".into(), "systrap".into(), agent());
+    Arc::new(LocalBackend::new(machine.unwrap(), template()).unwrap())
+});
+
+/// Built by `make agent`.
+fn agent() -> PathBuf {
+    std::env::var_os("SANDPOOL_AGENT").map_or_else(
+        || {
+            let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("target/agent")
+                .join(triple)
+                .join("agent/sandpool-agent")
+        },
+        PathBuf::from,
+    )
+}
+
+/// What a test runs, and how long it waits for an agent that cannot be reached.
+pub(crate) struct Plan {
+    pub(crate) spec: Spec,
+    pub(crate) reattach_timeout: Duration,
+}
+
+impl Plan {
+    pub(crate) fn python(source: &str) -> Self {
+        Self::new(Program::Code {
+            language: "python".into(),
+            source: source.into(),
+            args: Vec::new(),
+        })
+    }
+
+    pub(crate) fn command(args: &[&str]) -> Self {
+        Self::new(Program::Command {
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        })
+    }
+
+    fn new(program: Program) -> Self {
+        Self {
+            spec: Spec {
+                program,
+                env: Default::default(),
+                working_directory: "/workspace".into(),
+                files: Vec::new(),
+                output_paths: Vec::new(),
+                limits: Limits {
+                    timeout: Duration::from_secs(120),
+                    queue_timeout: Duration::from_secs(10),
+                    memory_bytes: 128 * MIB,
+                    disk_bytes: 64 * MIB,
+                    output_bytes: 1024 * MIB,
+                    output_file_bytes: 16 * MIB,
+                    processes: 64,
+                },
+                stdin_open: true,
+                labels: Default::default(),
+            },
+            reattach_timeout: Duration::from_secs(30),
+        }
+    }
+
+    pub(crate) fn file(mut self, name: &str, content: Bytes) -> Self {
+        self.spec.files.push(InputFile {
+            path: format!("/workspace/{name}"),
+            content,
+            mode: 0o644,
+        });
+        self
+    }
+
+    /// Runs it in a sandbox of its own while `client` speaks to it. Returns how it ended, and
+    /// what the client made of it.
+    pub(crate) fn run<T, F>(
+        self,
+        faults: impl FnOnce(&Faults),
+        client: impl FnOnce(Client) -> F,
+    ) -> (Result<Ended, NotConfirmed>, T)
+    where
+        F: Future<Output = T>,
+    {
+        RUNTIME.block_on(async {
+            let backend = Arc::new(Relayed::new(BACKEND.clone()));
+            faults(&backend.faults);
+            static NEXT: AtomicU64 = AtomicU64::new(1);
+            let server = format!("{:08x}", std::process::id());
+            let id = SandboxId::new("t", &server, NEXT.fetch_add(1, Ordering::Relaxed));
+            let preparation = Preparation {
+                languages: vec![Language {
+                    name: "python".into(),
+                    preload: Vec::new(),
+                    spares: 1,
+                    interpreter: "/usr/bin/python3".into(),
+                }],
+                timeout: Duration::from_secs(60),
+                ..Preparation::default()
+            };
+            let mut sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation)
+                .await
+                .unwrap();
+
+            let (to_program, mut input) = mpsc::channel(4);
+            let (to_client, events) = mpsc::channel(4);
+            let (stopper, stop) = watch::channel(None);
+            let client = client(Client {
+                input: Some(to_program),
+                events,
+                faults: backend.faults.clone(),
+                seen: Seen::default(),
+            });
+            let run = async {
+                let mut ended = sandbox
+                    .run(Run {
+                        execution_id: "test",
+                        spec: &self.spec,
+                        input: &mut input,
+                        events: &to_client,
+                        stop,
+                        reattach_timeout: self.reattach_timeout,
+                    })
+                    .await;
+                if let Ok(ended) = &mut ended {
+                    for event in ended.rest.drain(..) {
+                        // The client may have gone.
+                        let _ = to_client.send(event).await;
+                    }
+                }
+                // The client's sign that nothing follows.
+                drop(to_client);
+                ended
+            };
+            let both = async { tokio::join!(run, client) };
+            let result = tokio::time::timeout(Duration::from_secs(120), both)
+                .await
+                .expect("the program or its client hangs");
+            drop(stopper);
+            backend.delete(&id).await.unwrap();
+            result
+        })
+    }
+}
+
+fn template() -> Template {
+    Template {
+        rootfs: None,
+        user: 65_532,
+        group: 65_532,
+        cpus: 2.0,
+        memory_bytes: 512 * MIB,
+        volumes: Volumes {
+            workspace: 64 * MIB,
+            tmp: 16 * MIB,
+            home: 16 * MIB,
+        },
+    }
+}
+
+/// What the program has said so far.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) started: u32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// The program's caller.
+pub(crate) struct Client {
+    pub(crate) input: Option<mpsc::Sender<Input>>,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) seen: Seen,
+}
+
+impl Client {
+    pub(crate) async fn send(&self, data: impl Into<Bytes>) {
+        self.give(Input::Data(data.into())).await;
+    }
+
+    pub(crate) async fn signal(&self, number: i32) {
+        self.give(Input::Signal(number)).await;
+    }
+
+    pub(crate) async fn close_input(&self) {
+        self.give(Input::Close).await;
+    }
+
+    async fn give(&self, input: Input) {
+        self.input.as_ref().unwrap().send(input).await.unwrap();
+    }
+
+    /// The next event, if there is one.
+    pub(crate) async fn next(&mut self) -> bool {
+        match self.events.recv().await {
+            Some(Event::Started(_)) => self.seen.started += 1,
+            Some(Event::Stdout(data)) => self.seen.stdout.extend_from_slice(&data),
+            Some(Event::Stderr(data)) => self.seen.stderr.extend_from_slice(&data),
+            Some(Event::File(_)) => {}
+            None => return false,
+        }
+        true
+    }
+
+    /// Waits until the program has started.
+    pub(crate) async fn started(&mut self) {
+        while self.seen.started == 0 {
+            assert!(self.next().await, "it never started");
+        }
+    }
+
+    /// Waits until stdout ends with `text`.
+    pub(crate) async fn until(&mut self, text: &str) {
+        while !self.seen.stdout.ends_with(text.as_bytes()) {
+            assert!(
+                self.next().await,
+                "{text:?} never came; stdout: {:?} stderr: {:?}",
+                String::from_utf8_lossy(&self.seen.stdout),
+                String::from_utf8_lossy(&self.seen.stderr),
+            );
+        }
+    }
+
+    /// Takes everything that is left.
+    pub(crate) async fn rest(mut self) -> Seen {
+        while self.next().await {}
+        self.seen
+    }
+}
