@@ -76,7 +76,7 @@ impl ServerBuilder {
             name: String::new(),
             state_dir,
             log,
-            _own: own,
+            own,
         };
         let line = server.wait_line("listening on ");
         server.address = line["listening on ".len()..].trim().parse().unwrap();
@@ -167,7 +167,7 @@ pub struct Server {
     pub name: String,
     state_dir: Arc<TempDir>,
     log: PathBuf,
-    _own: TempDir,
+    own: TempDir,
 }
 
 impl Server {
@@ -272,6 +272,13 @@ impl Server {
             self.log()
         );
         assert!(traces.is_empty(), "the server left behind: {traces:#?}");
+    }
+
+    /// Removes its directories, for a server that is never dropped.
+    pub fn remove_directories(&self) {
+        for dir in [self.state_dir.path(), self.own.path()] {
+            let _ = fs::remove_dir_all(dir);
+        }
     }
 
     /// The end of its log, for a test that fails.
