@@ -145,7 +145,8 @@ async fn limits_beyond_the_pools_own_are_refused() {
         seconds: -1,
         nanos: 0,
     };
-    let refused: [(fn(&mut v1::Limits), &str); 7] = [
+    type Change = fn(&mut v1::Limits);
+    let refused: [(Change, &str); 7] = [
         (|l| l.memory_bytes = u64::MAX, "memory_bytes"),
         (|l| l.disk_bytes = 1 << 50, "disk_bytes"),
         (|l| l.output_bytes = (1 << 30) + 1, "output_bytes"),
@@ -252,8 +253,7 @@ async fn messages_out_of_order_are_refused() {
             .clone()
             .execute(messages)
             .await
-            .err()
-            .expect("a refusal");
+            .expect_err("a refusal");
         assert_field(&status, field);
     }
     let nothing = tokio_stream::iter(Vec::<v1::ExecuteRequest>::new());
@@ -262,8 +262,7 @@ async fn messages_out_of_order_are_refused() {
         .clone()
         .execute(nothing)
         .await
-        .err()
-        .expect("a refusal");
+        .expect_err("a refusal");
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert_nothing_leased(&client).await;
 }

@@ -20,6 +20,7 @@ mod ids;
 mod isolation;
 mod life;
 mod limits;
+mod outside;
 mod pools;
 mod queue;
 mod running;

@@ -165,8 +165,7 @@ async fn a_pool_is_watched_resized_and_drained() {
     ] {
         let status = resize(&client, min_idle, max_sandboxes)
             .await
-            .err()
-            .expect("a refusal");
+            .expect_err("a refusal");
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         let details = status.get_details_bad_request().expect("BadRequest");
         assert_eq!(details.field_violations[0].field, field, "{status}");
@@ -187,10 +186,7 @@ async fn a_pool_is_watched_resized_and_drained() {
     let status = bash("true").refused(&client).await;
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("drained"), "{status}");
-    let status = resize(&client, Some(1), None)
-        .await
-        .err()
-        .expect("a refusal");
+    let status = resize(&client, Some(1), None).await.expect_err("a refusal");
     assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
     next_that(&mut changes, "nothing but the lease", |pool| {
         counts(pool)

@@ -156,14 +156,21 @@ async fn a_program_that_never_reads_its_stdin_ends_all_the_same() {
 #[tokio::test]
 async fn a_program_that_closes_its_stdin_goes_on() {
     let (_server, client) = main_pool().await;
-    let source = "import os; os.close(0); print('closed', flush=True); import time; time.sleep(0.2); print('end')";
+    let source = "
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.close(0)
+print('closed', flush=True)
+signal.sigwait([signal.SIGUSR1])
+print('end')
+";
     let mut execution = python(source).stdin_open().start(&client).await;
     execution.until_stdout("closed").await;
     for _ in 0..4 {
         execution.send(vec![b'x'; 1 << 20]).await;
     }
-    let done = execution.finish().await.exited(0);
-    assert_eq!(done.out(), "closed\nend\n");
+    execution.signal(10).await;
+    execution.finish().await.printed("closed\nend\n");
 }
 
 #[tokio::test]

@@ -28,11 +28,12 @@ impl Client {
         Self::over(endpoint(address)).await
     }
 
-    /// With h2 windows of this many bytes, for stream and connection alike.
+    /// With an h2 window of this many bytes for each stream. That of the connection is larger, or
+    /// one stream that is not read would stop all others: the client's own doing.
     pub async fn with_window(address: SocketAddr, bytes: u32) -> Self {
         let endpoint = endpoint(address)
             .initial_stream_window_size(bytes)
-            .initial_connection_window_size(bytes);
+            .initial_connection_window_size(16 * bytes);
         Self::over(endpoint).await
     }
 

@@ -138,10 +138,6 @@ impl Execution {
     pub fn half_close(&mut self) {
         self.input = None;
     }
-
-    pub fn so_far(&self) -> &Done {
-        &self.so_far
-    }
 }
 
 impl Done {

@@ -100,15 +100,26 @@ impl HostSandbox {
         !cgroups(&self.below).is_empty()
     }
 
-    /// Kills gVisor's kernel for it: the process that is the sandbox.
-    pub fn kill(&self) {
+    /// Signals gVisor's kernel for it: the process that is the sandbox.
+    pub fn signal(&self, signal: i32) {
         let found = cgroups(&self.below)
             .iter()
             .flat_map(|dir| processes_in(dir))
             .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
-        kill(
-            found.expect("the sandbox has a gVisor process"),
-            libc::SIGKILL,
-        );
+        kill(found.expect("the sandbox has a gVisor process"), signal);
     }
+}
+
+/// The ids of a server's sandboxes in one pool.
+pub fn sandboxes(server: &str, pool: &str) -> Vec<String> {
+    let start = format!("{pool}-{server}-");
+    let mut ids: Vec<String> = cgroups(server)
+        .iter()
+        .flat_map(|dir| fs::read_dir(dir).unwrap().flatten())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&start))
+        .collect();
+    ids.sort();
+    ids.dedup();
+    ids
 }

@@ -24,8 +24,8 @@ pub use self::{
     host::HostSandbox,
     pools::next_that,
     proxy::Proxy,
-    server::{Server, ServerBuilder, state_dir},
-    shared::{Exclusive, exclusive, main_pool, shared},
+    server::{Server, state_dir},
+    shared::{exclusive, main_pool, shared},
     spec::{Spec, bash, command, node, python},
 };
 pub use sandpool::proto::v1;

@@ -76,7 +76,7 @@ impl ServerBuilder {
             name: String::new(),
             state_dir,
             log,
-            _own: own,
+            own,
         };
         let line = server.wait_line("listening on ");
         server.address = line["listening on ".len()..].trim().parse().unwrap();
@@ -167,7 +167,7 @@ pub struct Server {
     pub name: String,
     state_dir: Arc<TempDir>,
     log: PathBuf,
-    _own: TempDir,
+    own: TempDir,
 }
 
 impl Server {
@@ -247,6 +247,11 @@ impl Server {
         HostSandbox::new(&self.name, id)
     }
 
+    /// The ids of its sandboxes in a pool.
+    pub fn sandboxes(&self, pool: &str) -> Vec<String> {
+        host::sandboxes(&self.name, pool)
+    }
+
     /// What there is on the machine of this server and its sandboxes.
     pub fn traces(&self) -> Vec<String> {
         host::traces(&self.name, &self.state_dir.path().join(&self.name))
@@ -269,13 +274,20 @@ impl Server {
         assert!(traces.is_empty(), "the server left behind: {traces:#?}");
     }
 
+    /// Removes its directories, for a server that is never dropped.
+    pub fn remove_directories(&self) {
+        for dir in [self.state_dir.path(), self.own.path()] {
+            let _ = fs::remove_dir_all(dir);
+        }
+    }
+
     /// The end of its log, for a test that fails.
     pub fn print_log_tail(&self) {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         println!("the end of the server's log:");
         for line in &lines[lines.len().saturating_sub(20)..] {
-            println!("{}", &line[..line.floor_char_boundary(400)]);
+            println!("{}", line.chars().take(400).collect::<String>());
         }
     }
 }

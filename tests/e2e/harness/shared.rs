@@ -113,6 +113,7 @@ pub async fn main_pool() -> (Seat, Client) {
 extern "C" fn end_shared() {
     let Some(server) = SERVER.get() else { return };
     let ended = thread::spawn(|| server.end()).join();
+    server.remove_directories();
     if ended.is_err() {
         // SAFETY: ends the process without running this again.
         unsafe { libc::_exit(101) };

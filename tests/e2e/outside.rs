@@ -1,0 +1,97 @@
+//! What happens to a sandbox from outside: it is killed or frozen, in use or idle.
+
+use std::time::Duration;
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn a_sandbox_killed_while_it_is_used_is_lost_with_its_cause() {
+    let (server, client) = main_pool().await;
+    let mut execution = bash("echo partial; sleep 1000").start(&client).await;
+    let id = execution.started().await;
+    execution.until_stdout("partial\n").await;
+    server.sandbox(&id).signal(libc::SIGKILL);
+    let done = execution.finish().await;
+    let reason = done.lost();
+    assert!(reason.contains("signal 9"), "the cause is told: {reason}");
+    assert_eq!(done.out(), "partial\n");
+}
+
+#[tokio::test]
+async fn a_sandbox_killed_while_it_is_idle_is_replaced() {
+    let (server, client) = main_pool().await;
+    let watched = exclusive(&client).await;
+    let [killed] = &server.sandboxes(watched.name)[..] else {
+        panic!("one sandbox is idle");
+    };
+    let mut changes = client.watch(watched.name).await;
+    server.sandbox(killed).signal(libc::SIGKILL);
+    next_that(&mut changes, "the death", |pool| {
+        pool.counts.unwrap().idle == 0
+    })
+    .await;
+    client.wait_full(watched.name).await;
+    let [new] = &server.sandboxes(watched.name)[..] else {
+        panic!("one sandbox is idle");
+    };
+    assert_ne!(killed, new);
+    let done = bash("echo next")
+        .pool(watched.name)
+        .run(&client)
+        .await
+        .printed("next\n");
+    assert_eq!(done.sandbox(), new);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_does_not_start_the_program_is_replaced_by_another() {
+    let (server, client) = main_pool().await;
+    let watched = exclusive(&client).await;
+    let [frozen] = &server.sandboxes(watched.name)[..] else {
+        panic!("one sandbox is idle");
+    };
+    server.sandbox(frozen).signal(libc::SIGSTOP);
+    let spec = python("print(input())").pool(watched.name);
+    let done = spec.stdin("once\n").run(&client).await.printed("once\n");
+    assert_ne!(done.sandbox(), frozen);
+    client.wait_full(watched.name).await;
+    assert!(!server.sandbox(frozen).exists());
+}
+
+#[tokio::test]
+async fn a_cut_connection_to_a_sandbox_costs_no_byte() {
+    let (server, client) = main_pool().await;
+    let source = "
+for line in iter(input, 'end'):
+    print(line * 1000)
+";
+    let mut execution = python(source)
+        .stdin_open()
+        .timeout(PATIENCE * 2)
+        .start(&client)
+        .await;
+    let id = execution.started().await;
+    execution.send("a\n").await;
+    execution.until_stdout("a\n").await;
+    // Frozen, it answers no keepalive, so the connection is given up after 25 s.
+    server.sandbox(&id).signal(libc::SIGSTOP);
+    execution.send("b\n").await;
+    soon("the cut", async {
+        while !server
+            .log()
+            .lines()
+            .any(|line| line.contains("connection was cut") && line.contains(&id))
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    execution.send("c\n").await;
+    server.sandbox(&id).signal(libc::SIGCONT);
+    execution.until_stdout("c\n").await;
+    execution.send("end\n").await;
+    let expected = ["a", "b", "c"]
+        .map(|letter| letter.repeat(1000) + "\n")
+        .concat();
+    execution.finish().await.printed(&expected);
+}
