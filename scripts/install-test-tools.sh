@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beyond the server: grpcurl, and numpy for the system's python3.
+# Installs what the tests need beyond the server: grpcurl, and for the system's python3 numpy and
+# the standard library's own test suite.
 set -euo pipefail
 
 # The last release that the Go of Debian 12 builds.
@@ -24,6 +25,12 @@ apt_install() {
 system_python=/usr/bin/python3
 [ -x "$system_python" ] || system_python=/usr/local/bin/python3
 "$system_python" -c 'import numpy' 2>/dev/null || apt_install python3-numpy
+
+# Distributions keep the test suite apart: Debian in libpython3.11-testsuite, Fedora in python3-test.
+if ! "$system_python" -c 'import test.test_bisect' 2>/dev/null; then
+    version=$("$system_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    apt_install "libpython$version-testsuite"
+fi
 
 if ! have grpcurl; then
     have go || apt_install golang-go ca-certificates

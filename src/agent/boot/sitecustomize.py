@@ -27,9 +27,11 @@ def _boot():
     here = __file__.rpartition("/")[0]
     sys.path[:] = [p for p in sys.path if p != here]
     sys.path_importer_cache.pop(here, None)
-    given = os.environ.pop("PYTHONPATH").split(":")[1:]
-    if given:
-        os.environ["PYTHONPATH"] = ":".join(given)
+    first, *given = os.environ.get("PYTHONPATH", "").split(":")
+    if first == here:
+        del os.environ["PYTHONPATH"]
+        if given:
+            os.environ["PYTHONPATH"] = ":".join(given)
     del sys.modules["sitecustomize"]
     try:
         __import__("sitecustomize")
@@ -37,6 +39,8 @@ def _boot():
         import types
 
         sys.modules["sitecustomize"] = types.ModuleType("sitecustomize")
+    if first != here:
+        return  # a subinterpreter of the program: its path is that of the process's start
 
     # `site` would search for this after the start; there is nothing new to find by then.
     import site
