@@ -422,12 +422,22 @@ impl Progress {
                 }
             }
             from_agent::Message::Output(output) => self.take_output(&output)?,
-            from_agent::Message::Exited(exited) => self.exited = Some(exited),
+            from_agent::Message::Exited(exited) => {
+                let not_started = matches!(exited.end, Some(exited::End::NotStarted(_)));
+                if self.started.is_none() && !not_started {
+                    return Err(Violation::NotStarted.into());
+                }
+                self.exited = Some(exited);
+            }
         }
         Ok(())
     }
 
     fn take_output(&mut self, output: &Output) -> Result<(), Violation> {
+        // The caller hears Started first, and nothing of a sandbox that is to be replaced.
+        if self.started.is_none() {
+            return Err(Violation::NotStarted);
+        }
         let index = match output.stream() {
             Stream::Stdout => 0,
             Stream::Stderr => 1,

@@ -30,6 +30,8 @@ pub(super) enum Violation {
     Acknowledgement,
     #[error("a message without content, or of an unknown stream")]
     Message,
+    #[error("output or an end of a program that was not started")]
+    NotStarted,
 }
 
 impl Inbox {

@@ -135,16 +135,29 @@ impl Sandbox {
         if let Some(failure) = prepared.failures.first() {
             return Err(StartFailure::Interpreter(words(failure)));
         }
-        let mut sandbox = Self {
-            id,
-            backend,
-            channel,
-            death,
-        };
+        let mut sandbox = Self::from_channel(backend, id, channel, death);
         sandbox.rehearse().await?;
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
         Ok(sandbox)
+    }
+
+    /// A sandbox that is warm already, whose agent is at the other end of `channel`. After a cut,
+    /// `backend` is asked for the next connection; `death` is as in
+    /// [`StartedSandbox`](crate::backend::StartedSandbox).
+    #[must_use]
+    pub fn from_channel(
+        backend: Arc<dyn Backend>,
+        id: SandboxId,
+        channel: Channel,
+        death: watch::Receiver<Option<Death>>,
+    ) -> Self {
+        Self {
+            id,
+            backend,
+            channel,
+            death,
+        }
     }
 
     /// Runs a program that does nothing through the whole path: the first run of any code costs

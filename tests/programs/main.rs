@@ -12,7 +12,7 @@
 //!
 //! Needs root, runsc, the agent (`make agent`) and what scripts/install-test-tools.sh installs. To
 //! try one program: `SANDPOOL_PROGRAM=calendar.py cargo test --test programs -- --nocapture`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod server;
 
@@ -52,7 +52,9 @@ struct Program {
 
 impl Program {
     fn name(&self) -> String {
-        [&[self.file.clone()], &self.args[..]].concat().join(" ")
+        [std::slice::from_ref(&self.file), &self.args[..]]
+            .concat()
+            .join(" ")
     }
 }
 
