@@ -83,7 +83,7 @@ async fn ours(server: &Server, source: &str, megabytes: usize) -> (f64, Vec<Dura
 fn plain(like: &Path, megabytes: usize) -> f64 {
     let sandbox = floor::Sleeper::start(like);
     let mut exec = sandbox
-        .exec(&[], &["/usr/bin/python3", "-c", &loud(megabytes)])
+        .exec(&["/usr/bin/python3", "-c", &loud(megabytes)])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

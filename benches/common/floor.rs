@@ -15,9 +15,8 @@ const BOOT: &str = include_str!("../../src/agent/boot/sitecustomize.py");
 /// interpreter with the socket on stdin as descriptor 3, too.
 const START: &str = r#"
 mkdir -p /run/sandpool/boot /run/sandpool/1
-printf %s "$BOOT" >/run/sandpool/boot/sitecustomize.py
-printf %s "$MAIN" >/run/sandpool/1/main.py
-unset BOOT MAIN
+printf %s "$1" >/run/sandpool/boot/sitecustomize.py
+printf %s "$2" >/run/sandpool/1/main.py
 PYTHONPATH=/run/sandpool/boot exec /usr/bin/python3 /run/sandpool/1/main.py 3<&0 </dev/null
 "#;
 
@@ -71,8 +70,8 @@ impl Sleeper {
         command
     }
 
-    /// A command in the sandbox, with the environment that Sandpool's programs have.
-    pub fn exec(&self, env: &[(&str, &str)], args: &[&str]) -> Command {
+    /// A command in the sandbox, its texts as arguments (`--env` splits values at commas), with the environment that Sandpool's programs have.
+    pub fn exec(&self, args: &[&str]) -> Command {
         let mut command = self.runsc();
         command.args(["exec", "--user", "65532:65532", "--cwd", "/workspace"]);
         let usual = [
@@ -80,7 +79,7 @@ impl Sleeper {
             ("HOME", "/home/sandbox"),
             ("LANG", "C.UTF-8"),
         ];
-        for (name, value) in usual.iter().chain(env) {
+        for (name, value) in usual {
             command.arg("--env").arg(format!("{name}={value}"));
         }
         command.arg(&self.id).args(args);
@@ -108,10 +107,7 @@ impl Floor {
         let sandbox = Sleeper::start(like);
         let (mut control, theirs) = UnixStream::pair().unwrap();
         let exec = sandbox
-            .exec(
-                &[("BOOT", BOOT), ("MAIN", program)],
-                &["/bin/sh", "-c", START],
-            )
+            .exec(&["/bin/sh", "-c", START, "sh", BOOT, program])
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
