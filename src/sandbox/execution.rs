@@ -516,7 +516,7 @@ impl Progress {
                 Err(error) => {
                     tracing::warn!(%error, "output files are not delivered");
                     self.files = None;
-                    self.usage.output_files_omitted += 1;
+                    self.omit(1);
                 }
             }
             let data = self.streams[2].pop()?;
@@ -524,6 +524,12 @@ impl Progress {
                 files.push(&data);
             }
         }
+    }
+
+    /// Counts output files that are not delivered; the agent's own number may be any.
+    fn omit(&mut self, files: u32) {
+        let omitted = &mut self.usage.output_files_omitted;
+        *omitted = omitted.saturating_add(files);
     }
 
     fn dead(&mut self, reason: &Death) -> Stop {
@@ -558,10 +564,10 @@ impl Progress {
     }
 
     fn end(mut self, outcome: Outcome) -> Ended {
-        if let Some(exited) = &self.exited {
+        if let Some(exited) = self.exited.take() {
             self.usage.cpu_time = Duration::from_micros(exited.cpu_time_us);
             self.usage.peak_memory_bytes = exited.peak_memory_bytes;
-            self.usage.output_files_omitted += exited.output_files_omitted;
+            self.omit(exited.output_files_omitted);
         }
         let mut rest = Vec::new();
         while self.has_event() {
