@@ -60,6 +60,7 @@ async fn measure(leasers: u32, min_idle: u32, length: Duration) -> (u32, Duratio
         max_queued: leasers,
         max_queued_per_caller: Some(leasers),
         max_starting: min_idle,
+        start_delay: Duration::ZERO,
         max_idle_age: Duration::from_secs(3600),
     };
     let pool = Pool::spawn(settings, Arc::new(Nothing), "b");

@@ -160,7 +160,13 @@ impl AsyncRead for DescriptorPair {
             if let Ok(result) =
                 guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *unfilled)?))
             {
-                buf.advance(result?);
+                let read = result?;
+                // There was no more: the next bytes come with a new event (epoll(7), "partial"
+                // reads of streams), so another read just to hear that is saved.
+                if 0 < read && read < unfilled.len() {
+                    guard.clear_ready();
+                }
+                buf.advance(read);
                 return Poll::Ready(Ok(()));
             }
         }

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustix::process::Pid;
 use tokio::{
+    io::AsyncReadExt,
     net::unix::pipe,
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -24,7 +25,7 @@ use super::{
     files::{self, OutputFiles},
     interpreters::Program,
     memory::Overrun,
-    outbox::{CHUNK, Outbox},
+    outbox::Outbox,
     processes,
 };
 use crate::proto::agent::{
@@ -33,6 +34,9 @@ use crate::proto::agent::{
 };
 use crate::reaper::End;
 
+/// What is read from a pipe at once, at most, and the least that is worth a system call.
+const CHUNK: usize = 256 * 1024;
+const MIN_READ: usize = 4096;
 /// How long the pipes of a program that has ended are kept open for its children's output.
 const AFTER_EXIT: Duration = Duration::from_millis(200);
 
@@ -362,47 +366,55 @@ impl Execution {
     async fn pump(
         self: Arc<Self>,
         stream: Stream,
-        pipe: pipe::Receiver,
+        mut pipe: pipe::Receiver,
         mut ended: watch::Receiver<Option<Instant>>,
     ) {
         let index = index(stream);
         let mut left_at_exit: Option<u64> = None;
+        let mut buffer = BytesMut::new();
         loop {
             let room = self.room(index).await;
+            // Not for each small read, since pieces of one buffer keep all of it.
+            if buffer.capacity() < MIN_READ {
+                buffer.reserve(CHUNK);
+            }
             let deadline = *ended.borrow_and_update();
-            if let Some(deadline) = deadline {
-                let left = left_at_exit
-                    .get_or_insert_with(|| rustix::io::ioctl_fionread(&pipe).unwrap_or(0));
-                if *left == 0 {
-                    tokio::select! {
-                        biased;
-                        () = sleep_until(deadline) => return,
-                        ready = pipe.readable() => if ready.is_err() { return },
-                    }
+            let over = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            if deadline.is_some() {
+                left_at_exit.get_or_insert_with(|| rustix::io::ioctl_fionread(&pipe).unwrap_or(0));
+            }
+            let drained = left_at_exit == Some(0);
+            let mut within_room = (&mut buffer).limit(room);
+            let read = pipe.read_buf(&mut within_room);
+            let read = if drained {
+                tokio::select! {
+                    biased;
+                    () = over => return,
+                    read = read => read,
                 }
             } else {
                 tokio::select! {
-                    ready = pipe.readable() => if ready.is_err() { return },
-                    changed = ended.changed() => if changed.is_ok() { continue },
+                    biased;
+                    read = read => read,
+                    // Someone else read what was left: a pipe is open to everyone in the sandbox.
+                    () = over => return,
+                    _ = ended.changed(), if deadline.is_none() => continue,
                 }
-            }
-            let mut scratch = [0; CHUNK];
-            let length = room.min(CHUNK);
-            match pipe.try_read(&mut scratch[..length]) {
-                Ok(0) => return,
+            };
+            match read {
+                Ok(0) | Err(_) => return,
                 Ok(read) => {
                     if let Some(left) = &mut left_at_exit {
                         *left = left.saturating_sub(read as u64);
                     }
-                    self.change(|state| state.streams[index].push(&scratch[..read]));
+                    let piece = buffer.split().freeze();
+                    self.change(|state| state.streams[index].push(piece));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Someone else read it: a pipe is open to everyone in the sandbox.
-                    if let Some(left) = &mut left_at_exit {
-                        *left = 0;
-                    }
-                }
-                Err(_) => return,
             }
         }
     }
@@ -427,11 +439,10 @@ impl Execution {
             start.output_file_bytes,
         );
         while let Some(bytes) = files.next() {
-            let mut rest = bytes.as_slice();
+            let mut rest = Bytes::from(bytes);
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(self.room(2).await.min(rest.len()));
+                let now = rest.split_to(self.room(2).await.min(rest.len()));
                 self.change(|state| state.streams[2].push(now));
-                rest = later;
             }
         }
         files.omitted

@@ -6,9 +6,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
-    os::{fd::AsRawFd, unix::process::CommandExt},
-    path::{Path, PathBuf},
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::FileExt, process::CommandExt},
+    },
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Mutex, PoisonError,
@@ -210,7 +214,8 @@ struct Spare {
     process: Process,
     pipes: Pipes,
     control: UnixStream,
-    main: PathBuf,
+    /// The main script, still empty.
+    main: File,
     boot: Boot,
     cpu_time: Duration,
 }
@@ -316,7 +321,7 @@ impl Interpreters {
                 spare
             }
         };
-        fs::write(&spare.main, code.source)?;
+        spare.main.write_all_at(code.source.as_bytes(), 0)?;
         let record = StartRecord {
             working_directory,
             args: &code.args,
@@ -375,7 +380,7 @@ impl Interpreters {
         fs::create_dir_all(&dir)?;
         let main = dir.join(boot.main);
         // Bash opens its script before it reads BASH_ENV, so the file has to be there.
-        fs::write(&main, "")?;
+        let main_file = File::create(&main)?;
         let script = Path::new(RUN_DIR).join("boot").join(boot.script_name);
 
         let mut all = self.state().env.clone();
@@ -419,7 +424,7 @@ impl Interpreters {
             process,
             pipes,
             control: UnixStream::from_std(control)?,
-            main,
+            main: main_file,
             boot,
             cpu_time: Duration::ZERO,
         })

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::VOLUMES;
 
@@ -50,7 +50,8 @@ impl MemoryWatch {
         disk_bytes: u64,
         peak: &AtomicU64,
     ) -> Overrun {
-        let mut ticks = interval(SAMPLE_EVERY);
+        // Not at once: that is when the program starts.
+        let mut ticks = interval_at(Instant::now() + SAMPLE_EVERY, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

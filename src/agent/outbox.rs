@@ -1,67 +1,85 @@
 //! An output stream's bytes from the moment they are read until the server has them.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
 
 /// What one message carries at most.
-pub(super) const CHUNK: usize = 64 * 1024;
+const MESSAGE: usize = 256 * 1024;
 
 /// The bytes `[received, end)` of a stream, of which those before `sent` are on their way.
 /// Never longer than the credit that the server gave.
 #[derive(Default)]
 pub(super) struct Outbox {
     received: u64,
-    bytes: BytesMut,
-    sent: usize,
+    pieces: VecDeque<Bytes>,
+    end: u64,
+    sent: u64,
+    /// Where `sent` is: in which piece, and where that one begins.
+    next: usize,
+    next_begin: u64,
     limit: u64,
 }
 
 impl Outbox {
     /// How many bytes may be added.
     pub(super) fn room(&self) -> usize {
-        usize::try_from(self.limit.saturating_sub(self.end())).unwrap_or(usize::MAX)
+        usize::try_from(self.limit.saturating_sub(self.end)).unwrap_or(usize::MAX)
     }
 
     /// How many bytes the stream has had so far.
-    pub(super) fn end(&self) -> u64 {
-        self.received + self.bytes.len() as u64
+    pub(super) const fn end(&self) -> u64 {
+        self.end
     }
 
-    /// Adds bytes; the caller keeps to [`Self::room`].
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+    /// Adds bytes, at least one; the caller keeps to [`Self::room`].
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.end += piece.len() as u64;
+        self.pieces.push_back(piece);
     }
 
     /// The server has everything before `received` and lets the stream go on until `limit`.
     pub(super) fn credit(&mut self, received: u64, limit: u64) {
-        let newly = received.clamp(self.received, self.received + self.sent as u64) - self.received;
-        // No more than `sent`, which is a usize.
-        let newly = newly as usize;
-        self.bytes.advance(newly);
-        self.sent -= newly;
-        self.received += newly as u64;
+        // What was not sent cannot have been received.
+        let received = received.clamp(self.received, self.sent);
         self.limit = self.limit.max(limit);
-        if self.bytes.is_empty() {
-            // Gives the buffer back: an idle stream holds no memory.
-            self.bytes = BytesMut::new();
+        while let Some(piece) = self.pieces.front_mut() {
+            // No more than the length of a piece, which is a usize.
+            let newly = (received - self.received).min(piece.len() as u64) as usize;
+            let whole = newly == piece.len();
+            piece.advance(newly);
+            self.received += newly as u64;
+            if !whole {
+                break;
+            }
+            self.pieces.pop_front();
+            self.next -= usize::from(self.next > 0);
         }
+        self.next_begin = self.next_begin.max(self.received);
     }
 
     /// A new connection: what the old one had under way is sent again.
     pub(super) fn rewind(&mut self, received: u64, limit: u64) {
         self.credit(received, limit);
-        self.sent = 0;
+        self.sent = self.received;
+        self.next = 0;
+        self.next_begin = self.received;
     }
 
     /// The next piece to send and its offset.
     pub(super) fn next(&mut self) -> Option<(u64, Bytes)> {
-        let rest = &self.bytes[self.sent..];
-        if rest.is_empty() {
-            return None;
+        let piece = self.pieces.get(self.next)?;
+        let offset = self.sent;
+        // Within the piece, whose length is a usize.
+        let begin = (offset - self.next_begin) as usize;
+        let end = piece.len().min(begin + MESSAGE);
+        let message = piece.slice(begin..end);
+        self.sent += message.len() as u64;
+        if end == piece.len() {
+            self.next += 1;
+            self.next_begin = self.sent;
         }
-        let piece = Bytes::copy_from_slice(&rest[..rest.len().min(CHUNK)]);
-        let offset = self.received + self.sent as u64;
-        self.sent += piece.len();
-        Some((offset, piece))
+        Some((offset, message))
     }
 }
 
@@ -102,8 +120,10 @@ mod tests {
                     Event::Push(n) => {
                         let n = n.min(outbox.room());
                         let bytes: Vec<u8> = (written.len()..written.len() + n).map(|i| (i % 251) as u8).collect();
-                        outbox.push(&bytes);
-                        written.extend(bytes);
+                        if n > 0 {
+                            written.extend_from_slice(&bytes);
+                            outbox.push(bytes.into());
+                        }
                     }
                     Event::Send => if let Some((offset, piece)) = outbox.next() {
                         prop_assert_eq!(offset, got.len() as u64);

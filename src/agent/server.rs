@@ -55,6 +55,18 @@ impl AgentService for Agent {
         };
         let execution = self.0.get(&open.execution_id);
         let connection = execution.open(&open);
+        // What came with it, the start, goes first: the answer can wait for it, and then tells
+        // of it in the same write.
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = messages.message() => message?,
+                () = std::future::ready(()) => break,
+            };
+            if !hear(&execution, message).await {
+                break;
+            }
+        }
         // Ends with the connection.
         tokio::spawn(listen(execution.clone(), messages));
         Ok(Response::new(ToServer {
@@ -75,14 +87,22 @@ fn boot_log() -> String {
 }
 
 async fn listen(execution: Arc<Execution>, mut messages: Streaming<ToAgent>) {
-    while let Ok(Some(ToAgent { message })) = messages.message().await {
-        match message {
-            Some(Message::Control(control)) => execution.control(control).await,
-            Some(Message::Input(input)) => execution.input(input),
-            Some(Message::Credit(credit)) => execution.credit(&credit),
-            Some(Message::Open(_)) | None => return,
+    while let Ok(message) = messages.message().await {
+        if !hear(&execution, message).await {
+            return;
         }
     }
+}
+
+/// Whether the server may say more.
+async fn hear(execution: &Arc<Execution>, message: Option<ToAgent>) -> bool {
+    match message.and_then(|to_agent| to_agent.message) {
+        Some(Message::Control(control)) => execution.control(control).await,
+        Some(Message::Input(input)) => execution.input(input),
+        Some(Message::Credit(credit)) => execution.credit(&credit),
+        Some(Message::Open(_)) | None => return false,
+    }
+    true
 }
 
 /// What an execution has to say, over one connection.

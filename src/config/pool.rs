@@ -27,6 +27,11 @@ pub struct PoolConfig {
     /// How many sandboxes start at once. A number; 0 (the default) takes the number of
     /// processors, at least 2: a start is mostly work for a processor.
     pub max_starting: u32,
+    /// How long the start of a replacement that no request waits for is put off, so that it does
+    /// not share the processor with the program that took the sandbox. A duration of at most 10s;
+    /// default 25ms.
+    #[serde(with = "units::duration")]
+    pub start_delay: Duration,
     /// How many requests wait for a sandbox; further ones are refused. A number, at most 1000000;
     /// default 100.
     pub max_queued: u32,
@@ -119,6 +124,7 @@ impl Default for PoolConfig {
             min_idle: 4,
             max_sandboxes: 16,
             max_starting: 0,
+            start_delay: Duration::from_millis(25),
             max_queued: 100,
             max_queued_per_caller: 0,
             max_idle_age: Duration::from_secs(3600),
@@ -197,6 +203,9 @@ impl PoolConfig {
         if self.max_starting > self.max_sandboxes {
             let expected = format!("at most max_sandboxes, {}", self.max_sandboxes);
             check.problem(key("max_starting"), expected);
+        }
+        if self.start_delay > Duration::from_secs(10) {
+            check.problem(key("start_delay"), "a duration of at most 10s");
         }
         check.range(key("max_queued"), self.max_queued, 0, 1_000_000);
         if self.max_queued_per_caller > self.max_queued {

@@ -121,7 +121,7 @@ impl<S> State<S> {
             next_number: 0,
             warmed: false,
             queue: Queue::new(settings.max_queued, caller_limit),
-            starts: Starts::new(settings.max_starting, jitter),
+            starts: Starts::new(settings.max_starting, settings.start_delay, jitter),
             abandoned: BTreeSet::new(),
             idle: Idle::new(settings.max_idle_age, jitter),
             leased: HashSet::new(),
@@ -304,8 +304,8 @@ impl<S> State<S> {
 
     /// When to [`State::tick`] next.
     pub(super) fn next_tick(&self) -> Option<Instant> {
-        let retry = self.starts.retry_at().filter(|_| self.mode == Mode::Open);
-        [retry, self.idle.next_look(), self.recycling.next_retry()]
+        let start = self.starts.next_tick().filter(|_| self.mode == Mode::Open);
+        [start, self.idle.next_look(), self.recycling.next_retry()]
             .into_iter()
             .flatten()
             .min()
@@ -399,10 +399,19 @@ impl<S> State<S> {
 
     fn fill(&mut self, now: Instant) {
         let wanted = self.min_idle as usize + self.queue.len() + self.idle.expired();
-        while self.idle.len() + self.starts.len() < wanted
-            && self.total() < self.max_sandboxes as usize
-            && self.starts.may_begin(now)
-        {
+        let is_short = |state: &Self| {
+            state.idle.len() + state.starts.len() < wanted
+                && state.total() < state.max_sandboxes as usize
+        };
+        if !is_short(self) {
+            self.starts.enough();
+            return;
+        }
+        let is_waited_for = self.queue.len() > 0 || !self.warmed;
+        if !is_waited_for && self.starts.put_off(now) {
+            return;
+        }
+        while is_short(self) && self.starts.may_begin(now) {
             let number = Number(self.next_number);
             self.next_number += 1;
             self.starts.begin(number, now);

@@ -17,6 +17,9 @@ pub struct PoolSettings {
     pub max_queued_per_caller: Option<u32>,
     /// How many sandboxes are started at the same time, at most; at least 1.
     pub max_starting: u32,
+    /// How long a start that nobody waits for is put off, so that it does not share the processor
+    /// with the very program whose lease made it necessary.
+    pub start_delay: Duration,
     /// How old an idle sandbox gets, about, before it is replaced.
     pub max_idle_age: Duration,
 }

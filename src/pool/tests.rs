@@ -28,6 +28,7 @@ fn settings() -> PoolSettings {
         max_queued: 4,
         max_queued_per_caller: None,
         max_starting: 4,
+        start_delay: Duration::ZERO,
         max_idle_age: HOUR,
     }
 }

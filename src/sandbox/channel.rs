@@ -28,8 +28,7 @@ const MAX_HEADER_LIST: u32 = 16 * 1024;
 const MAX_MESSAGE: usize = 1 << 20;
 const MAX_SEND_BUFFER: usize = 256 * 1024;
 const MAX_RESETS: usize = 32;
-/// A frozen agent is noticed after the two together, while something runs. An idle sandbox is not
-/// asked: its death is seen from outside.
+/// A frozen agent is noticed after the two together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -7,11 +7,11 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::{
-    Channel, OutputChunk, Sandbox, died,
+    Channel, OutputChunk, Sandbox,
+    call::{Call, Link},
+    died,
     files::FileReader,
     inbox::{Inbox, Violation},
     outbound::Outbound,
@@ -38,8 +38,6 @@ const REATTACH_PAUSE: Duration = Duration::from_millis(100);
 const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A sandbox that cuts its own connection again and again is not worth more.
 const MAX_REATTACHES: u32 = 20;
-/// Messages to the agent that h2 has not taken yet.
-const TO_AGENT: usize = 16;
 
 /// What the caller sends to the program.
 pub enum Input {
@@ -100,12 +98,6 @@ pub struct Run<'a, T> {
     pub stop: watch::Receiver<Option<String>>,
     /// How long a sandbox that cannot be reached is waited for.
     pub reattach_timeout: Duration,
-}
-
-/// A connection to the execution in the agent.
-struct Link {
-    to_agent: mpsc::Sender<ToAgent>,
-    from_agent: Streaming<FromAgent>,
 }
 
 /// Why the loop stops.
@@ -169,7 +161,10 @@ impl Sandbox {
     }
 
     async fn open(&mut self, execution_id: &str, progress: &mut Progress) -> Result<Link, String> {
-        let (to_agent, messages) = mpsc::channel(TO_AGENT);
+        let call = match self.waiting_call.take() {
+            Some(call) => call,
+            None => Call::begin(&self.channel).await?,
+        };
         let credits = (1..).zip(&progress.streams).map(|(stream, inbox)| {
             let (received, limit) = inbox.credit();
             Credit {
@@ -182,26 +177,17 @@ impl Sandbox {
             execution_id: execution_id.to_owned(),
             credits: credits.collect(),
         });
-        let _ = to_agent.try_send(ToAgent {
+        // There is room: nothing was sent yet.
+        let _ = call.to_agent.try_send(ToAgent {
             message: Some(open),
         });
         // What fits goes with it, so that a start costs no round trip.
-        while to_agent.capacity() > 0
+        while call.to_agent.capacity() > 0
             && let Some(message) = progress.outbound.pop()
         {
-            let _ = to_agent.try_send(message);
+            let _ = call.to_agent.try_send(message);
         }
-        let from_agent = self
-            .channel
-            .agent()
-            .execute(ReceiverStream::new(messages))
-            .await
-            .map_err(|status| words(status.message()))?
-            .into_inner();
-        Ok(Link {
-            to_agent,
-            from_agent,
-        })
+        call.answered().await
     }
 
     /// Reaches the agent again after a cut, however often it takes.
@@ -312,7 +298,7 @@ impl Progress {
     /// Passes messages on in both directions. `Ok`: the connection was cut, and by what.
     async fn follow<T: From<Event>>(
         &mut self,
-        sandbox: &Sandbox,
+        sandbox: &mut Sandbox,
         link: &mut Link,
         run: &mut Run<'_, T>,
     ) -> Result<String, Stop> {
@@ -546,7 +532,7 @@ impl Progress {
     }
 
     /// A cut that is not mended. It is often seen before the death that caused it, which says more.
-    async fn cut_for_good(&mut self, sandbox: &Sandbox, reason: String) -> Stop {
+    async fn cut_for_good(&mut self, sandbox: &mut Sandbox, reason: String) -> Stop {
         match timeout(CONFIRM_TIMEOUT, died(&mut sandbox.death.clone())).await {
             Ok(reason) => self.dead(&reason),
             Err(_) => self.unreachable(reason),

@@ -1,9 +1,11 @@
 //! A started sandbox as the rest of the program sees it.
 //!
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
+//! - `call`: the calls on it, of which the first waits in advance
 //! - `execution`: one program in it, across cut connections; `inbox`: its output on the way
 //! - `files`: the output files that it says it has
 
+mod call;
 mod channel;
 mod execution;
 mod files;
@@ -14,6 +16,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
+use self::call::Call;
 pub use self::{
     channel::Channel,
     execution::{Ended, Event, Input, NotConfirmed, Run},
@@ -72,6 +75,8 @@ pub struct Sandbox {
     id: SandboxId,
     backend: Arc<dyn Backend>,
     channel: Channel,
+    /// The first execution's.
+    waiting_call: Option<Call>,
     death: watch::Receiver<Option<Death>>,
 }
 
@@ -137,6 +142,10 @@ impl Sandbox {
         }
         let mut sandbox = Self::from_channel(backend, id, channel, death);
         sandbox.rehearse().await?;
+        sandbox.waiting_call = Call::begin(&sandbox.channel)
+            .await
+            .map(Some)
+            .map_err(StartFailure::Agent)?;
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
         Ok(sandbox)
@@ -156,6 +165,7 @@ impl Sandbox {
             id,
             backend,
             channel,
+            waiting_call: None,
             death,
         }
     }

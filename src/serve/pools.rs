@@ -89,6 +89,7 @@ pub(super) fn start(
         max_queued: config.max_queued,
         max_queued_per_caller: Some(config.max_queued_per_caller),
         max_starting: config.max_starting,
+        start_delay: config.start_delay,
         max_idle_age: config.max_idle_age,
     };
     Ok((Pool::spawn(settings, Arc::new(provision), server), info))

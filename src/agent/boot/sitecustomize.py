@@ -83,15 +83,22 @@ def _boot():
         if stream is not None:
             stream.reconfigure(line_buffering=True)
 
+    waiting_in = os.getcwdb()
     os.write(3, b"r")
-    fields = read(int.from_bytes(read(4), "big")).split(b"\0")
+    # From here on each system call is time that the program waits for.
+    record = os.read(3, 65536)
+    while len(record) < 4 or len(record) < 4 + int.from_bytes(record[:4], "big"):
+        record += read(1)
     os.close(3)
+    fields = record[4:].split(b"\0")
     count = int(fields[1])
     for field in fields[2 + count : -1]:
         name, _, value = field.partition(b"=")
         os.environb[name] = value
-    time.tzset()
-    os.chdir(fields[0])
+        if name == b"TZ":
+            time.tzset()
+    if fields[0] != waiting_in:
+        os.chdir(fields[0])
     sys.argv[1:] = map(os.fsdecode, fields[2 : 2 + count])
     sys.orig_argv[2:] = sys.argv[1:]
     # python3 puts the script's own directory before this.

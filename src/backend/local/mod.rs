@@ -2,7 +2,8 @@
 //!
 //! - `template`: what a pool's sandboxes have in common; `bundle`: that, in OCI's words
 //! - `rootfs`: the root file system that sandboxes read
-//! - `runsc`: running it; `cgroup`: the sandboxes' limits, and who is in them
+//! - `runsc`: running it; `cgroup`: the sandboxes' limits, and who is in them;
+//!   `priority`: who goes first in a sandbox
 //! - `state_dir`: where all of this is kept, and what a dead server left there
 //!
 //! A sandbox is four things: two processes (sentry and gofer) and what they fork, a cgroup, and
@@ -11,6 +12,7 @@
 
 mod bundle;
 mod cgroup;
+mod priority;
 mod rootfs;
 mod runsc;
 mod state_dir;
@@ -153,6 +155,7 @@ impl Backend for LocalBackend {
                 step: "find the sandbox's process",
                 reason: "runsc wrote no pid".into(),
             })?;
+        priority::sentry_first(pid);
         let (death_sender, death) = watch::channel(None);
         match self.machine.reaper.adopt(pid) {
             // Ends with the sandbox, whose deletion the pool sees to.

@@ -17,9 +17,20 @@ struct Start {
     round: u32,
 }
 
+/// Whether a start is wanted that nobody waits for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    No,
+    /// It may begin then.
+    From(Instant),
+    Now,
+}
+
 pub(super) struct Starts {
     under_way: BTreeMap<Number, Start>,
     limit: usize,
+    delay: Duration,
+    wanted: Wanted,
     jitter: Jitter,
     typical: Duration,
     // A round is what was started before its failure was known: when the API server is away, all
@@ -31,10 +42,12 @@ pub(super) struct Starts {
 }
 
 impl Starts {
-    pub(super) fn new(limit: u32, jitter: Jitter) -> Self {
+    pub(super) fn new(limit: u32, delay: Duration, jitter: Jitter) -> Self {
         Self {
             under_way: BTreeMap::new(),
             limit: limit.max(1) as usize,
+            delay,
+            wanted: Wanted::No,
             jitter,
             typical: Duration::from_secs(1),
             failed_rounds: 0,
@@ -58,14 +71,44 @@ impl Starts {
         self.under_way.len() < limit && self.retry_at.is_none_or(|at| at <= now)
     }
 
+    /// Puts a start off that nobody waits for; `false` once it has been put off long enough. What
+    /// is wanted meanwhile begins together with it: the delay is not begun anew.
+    pub(super) fn put_off(&mut self, now: Instant) -> bool {
+        let from = match self.wanted {
+            Wanted::No => now + self.delay,
+            Wanted::From(from) => from,
+            Wanted::Now => now,
+        };
+        self.wanted = if now < from {
+            Wanted::From(from)
+        } else {
+            Wanted::Now
+        };
+        now < from
+    }
+
+    /// No start is wanted.
+    pub(super) fn enough(&mut self) {
+        self.wanted = Wanted::No;
+    }
+
     /// When a start may begin again, if that is not yet.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        let wanted = match self.wanted {
+            Wanted::From(from) => Some(from),
+            Wanted::No | Wanted::Now => None,
+        };
+        self.retry_at.into_iter().chain(wanted).min()
     }
 
     /// Forgets a delay that is over, so that nobody is woken for it again.
     pub(super) fn tick(&mut self, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| *at > now);
+        if let Wanted::From(from) = self.wanted
+            && from <= now
+        {
+            self.wanted = Wanted::Now;
+        }
     }
 
     pub(super) fn begin(&mut self, number: Number, now: Instant) {

@@ -14,6 +14,7 @@ fn settings() -> PoolSettings {
         max_queued: 4,
         max_queued_per_caller: None,
         max_starting: 4,
+        start_delay: Duration::ZERO,
         max_idle_age: Duration::from_secs(3600),
     }
 }
@@ -106,6 +107,44 @@ fn the_oldest_is_leased_first_and_replaced_at_once() {
     let mut pool = Fixture::warm(&settings());
     assert_eq!(pool.lease(), Number(0));
     assert_eq!(pool.work(), [Work::Start(Number(2))]);
+}
+
+#[test]
+fn a_replacement_that_nobody_waits_for_is_put_off_once() {
+    let delay = Duration::from_millis(25);
+    let mut pool = Fixture::warm(&PoolSettings {
+        start_delay: delay,
+        ..settings()
+    });
+    pool.lease();
+    assert_eq!(pool.work(), []);
+    assert_eq!(pool.state.next_tick(), Some(pool.now + delay));
+    // What is leased meanwhile is replaced together with the first.
+    pool.advance(delay - Duration::from_millis(1));
+    pool.lease();
+    assert_eq!(pool.work(), []);
+    pool.advance(Duration::from_millis(1));
+    assert_eq!(
+        pool.work(),
+        [Work::Start(Number(2)), Work::Start(Number(3))]
+    );
+    assert!(pool.state.next_tick() > Some(pool.now));
+}
+
+#[test]
+fn nobody_in_the_queue_waits_for_a_start_that_was_put_off() {
+    let mut pool = Fixture::warm(&PoolSettings {
+        start_delay: Duration::from_millis(25),
+        min_idle: 1,
+        ..settings()
+    });
+    pool.lease();
+    assert_eq!(pool.work(), []);
+    pool.queue();
+    assert_eq!(
+        pool.work(),
+        [Work::Start(Number(1)), Work::Start(Number(2))]
+    );
 }
 
 #[test]
