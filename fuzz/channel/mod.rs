@@ -48,7 +48,7 @@ impl Agents {
 
 #[async_trait]
 impl Backend for Agents {
-    async fn start(&self, _: &SandboxId) -> Result<StartedSandbox, StartError> {
+    async fn start(&self, _: &SandboxId, _: u32) -> Result<StartedSandbox, StartError> {
         unreachable!("the sandbox is made of a channel")
     }
 

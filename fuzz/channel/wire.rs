@@ -187,6 +187,8 @@ fn said(kind: u8, source: &mut Source<'_>, sent: &mut [u64; 3]) -> FromAgent {
         4 => Some(Said::Acknowledged(acknowledged(source))),
         5 | 6 => Some(Said::Started(Started {
             warm: source.byte() & 1 != 0,
+            // There are none here: a claim that ends the execution.
+            direct_output: (source.byte() == 0).then_some(0),
         })),
         7..=9 => {
             let stream = usize::from(kind) - 7;

@@ -26,6 +26,7 @@ use super::{
     interpreters::Program,
     memory::Overrun,
     outbox::Outbox,
+    pipes::Outputs,
     processes,
 };
 use crate::proto::agent::{
@@ -220,7 +221,13 @@ impl Execution {
                 }
                 self.change(|state| {
                     state.pid = Some(program.process.pid);
-                    state.started = Some(Started { warm: program.warm });
+                    state.started = Some(Started {
+                        warm: program.warm,
+                        direct_output: match program.pipes.outputs {
+                            Outputs::Direct(pair) => Some(pair),
+                            Outputs::Read { .. } => None,
+                        },
+                    });
                 });
                 // Owned by the sandbox: it ends with the program, or with the sandbox.
                 tokio::spawn(self.clone().follow(program, start));
@@ -268,10 +275,14 @@ impl Execution {
             ..
         } = program;
         let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
-        let stdout = self
-            .clone()
-            .pump(Stream::Stdout, pipes.stdout, has_ended.clone());
-        let stderr = self.clone().pump(Stream::Stderr, pipes.stderr, has_ended);
+        let output = async {
+            if let Outputs::Read { stdout, stderr } = pipes.outputs {
+                tokio::join!(
+                    self.clone().pump(Stream::Stdout, stdout, has_ended.clone()),
+                    self.clone().pump(Stream::Stderr, stderr, has_ended),
+                );
+            }
+        };
 
         let prepared = self.sandbox.prepared().ok();
         let peak = AtomicU64::new(0);
@@ -302,7 +313,7 @@ impl Execution {
             ended.send_replace(Some(Instant::now() + AFTER_EXIT));
             exit
         };
-        let ((exit, overrun), (), ()) = tokio::join!(exit, stdout, stderr);
+        let ((exit, overrun), ()) = tokio::join!(exit, output);
         feeder.abort();
         self.change(|state| {
             // Nobody reads input any more.

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{execution::Execution, interpreters::Interpreters, memory::MemoryWatch, processes};
+use super::{
+    execution::Execution, interpreters::Interpreters, memory::MemoryWatch, pipes::DirectPair,
+    processes,
+};
 use crate::proto::agent::PrepareRequest;
 
 /// What every execution needs of the sandbox.
@@ -56,10 +59,14 @@ impl Executions {
 
     /// Starts the spares. Returns what failed.
     pub(super) async fn prepare(&self, request: PrepareRequest) -> Vec<String> {
+        let direct = match DirectPair::take(request.direct_outputs) {
+            Ok(direct) => direct,
+            Err(error) => return vec![format!("the server's pipes: {error}")],
+        };
         let mut failures = self
             .sandbox
             .interpreters
-            .prepare(request.languages, request.env.into_iter().collect())
+            .prepare(request.languages, request.env.into_iter().collect(), direct)
             .await;
         if let Err(error) = self.sandbox.prepared() {
             failures.push(format!("/proc/meminfo: {error}"));

@@ -13,7 +13,7 @@ use std::{
         unix::{fs::FileExt, process::CommandExt},
     },
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -23,10 +23,15 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixStream, unix::pipe},
+    net::UnixStream,
 };
 
-use super::{RUN_DIR, WORKSPACE, processes, rehearsal::REHEARSAL};
+use super::{
+    RUN_DIR, WORKSPACE,
+    boot::{BOOTS, Boot, Hook, StartRecord},
+    pipes::{DirectPair, Pipes},
+    processes,
+};
 use crate::{
     proto::agent::{Code, Language},
     reaper::{Process, Reaper},
@@ -75,130 +80,6 @@ fn is_read_at_start_only(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
-/// How one language's interpreter is made to wait, and told to start.
-#[derive(Clone, Copy)]
-struct Boot {
-    name: &'static str,
-    script: &'static str,
-    script_name: &'static str,
-    main: &'static str,
-    hook: Hook,
-    start: fn(&StartRecord<'_>) -> Vec<u8>,
-}
-
-/// What makes an interpreter run its boot script.
-#[derive(Clone, Copy)]
-enum Hook {
-    /// This variable holds the directory that the script is in, before what else it may hold.
-    Directory(&'static str),
-    /// This variable holds the script's path.
-    Script(&'static str),
-    /// This option comes before the script's path.
-    Option(&'static str),
-    /// This argument, alone, to a program that needs no script.
-    Argument(&'static str),
-}
-
-const BOOTS: [Boot; 4] = [
-    Boot {
-        name: "python",
-        script: include_str!("boot/sitecustomize.py"),
-        script_name: "sitecustomize.py",
-        main: "main.py",
-        hook: Hook::Directory("PYTHONPATH"),
-        start: |record| record.fields(),
-    },
-    Boot {
-        name: "bash",
-        script: include_str!("boot/bash.sh"),
-        script_name: "bash.sh",
-        main: "main.sh",
-        hook: Hook::Script("BASH_ENV"),
-        start: |record| record.shell_commands(),
-    },
-    Boot {
-        name: "node",
-        script: include_str!("boot/node.js"),
-        script_name: "node.js",
-        main: "main.js",
-        hook: Hook::Option("--require"),
-        start: |record| record.fields(),
-    },
-    Boot {
-        name: REHEARSAL,
-        script: "",
-        script_name: "rehearsal",
-        main: "main",
-        hook: Hook::Argument(REHEARSAL),
-        start: |record| record.fields(),
-    },
-];
-
-/// Puts the boot scripts where the interpreters find them.
-pub(super) fn write_boot_scripts(run_dir: &Path) -> io::Result<()> {
-    let dir = run_dir.join("boot");
-    fs::create_dir_all(&dir)?;
-    BOOTS
-        .iter()
-        .try_for_each(|boot| fs::write(dir.join(boot.script_name), boot.script))
-}
-
-/// What a waiting interpreter is told.
-struct StartRecord<'a> {
-    working_directory: &'a str,
-    args: &'a [String],
-    env: &'a BTreeMap<&'a str, &'a str>,
-}
-
-impl StartRecord<'_> {
-    /// Length, then texts that end with NUL.
-    fn fields(&self) -> Vec<u8> {
-        let mut fields = vec![0; 4];
-        let mut add = |text: &str| {
-            fields.extend_from_slice(text.as_bytes());
-            fields.push(0);
-        };
-        add(self.working_directory);
-        add(&self.args.len().to_string());
-        self.args.iter().for_each(|arg| add(arg));
-        for (name, value) in self.env {
-            add(&format!("{name}={value}"));
-        }
-        // Far below 4 GiB: gRPC messages are bounded.
-        let length = (fields.len() - 4) as u32;
-        fields[..4].copy_from_slice(&length.to_be_bytes());
-        fields
-    }
-
-    fn shell_commands(&self) -> Vec<u8> {
-        fn quote(text: &str) -> String {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        }
-        let mut commands = "unset REPLY; ".to_owned();
-        if self.working_directory != WORKSPACE {
-            let directory = quote(self.working_directory);
-            commands.push_str(&format!("cd -- {directory} || exit; unset OLDPWD; "));
-        }
-        for (name, value) in self.env {
-            commands.push_str(&format!("export {name}={}; ", quote(value)));
-        }
-        commands.push_str("set --");
-        for arg in self.args {
-            commands.push(' ');
-            commands.push_str(&quote(arg));
-        }
-        commands.push('\0');
-        commands.into_bytes()
-    }
-}
-
-/// A program's three pipes, as the agent holds them.
-pub(super) struct Pipes {
-    pub(super) stdin: pipe::Sender,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
-}
-
 /// A started program.
 pub(super) struct Program {
     pub(super) process: Process,
@@ -238,6 +119,8 @@ struct State {
     languages: HashMap<String, Configured>,
     env: BTreeMap<String, String>,
     spares: HashMap<String, Vec<Spare>>,
+    /// One for each program that will be started.
+    direct: Vec<DirectPair>,
 }
 
 impl Interpreters {
@@ -258,10 +141,15 @@ impl Interpreters {
         &self,
         languages: Vec<Language>,
         env: BTreeMap<String, String>,
+        direct: Vec<DirectPair>,
     ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut booting = Vec::new();
-        self.state().env = env;
+        {
+            let mut state = self.state();
+            state.env = env;
+            state.direct.extend(direct);
+        }
         for language in languages {
             let Some(boot) = BOOTS.iter().find(|boot| boot.name == language.name) else {
                 failures.push(format!("{}: no such language", language.name));
@@ -431,24 +319,12 @@ impl Interpreters {
     }
 
     fn start(&self, mut command: Command) -> io::Result<(Process, Pipes)> {
-        let (stdin, our_stdin) = io::pipe()?;
-        let (our_stdout, stdout) = io::pipe()?;
-        let (our_stderr, stderr) = io::pipe()?;
-        command
-            .stdin(Stdio::from(stdin))
-            .stdout(Stdio::from(stdout))
-            .stderr(Stdio::from(stderr));
+        let direct = self.state().direct.pop();
+        let pipes = Pipes::attach(&mut command, direct)?;
         // The command, and with it the program's ends of the pipes, is dropped in there: the
         // agent must not keep them open.
         let process = self.reaper.spawn(command)?;
-        Ok((
-            process,
-            Pipes {
-                stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
-                stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
-                stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
-            },
-        ))
+        Ok((process, pipes))
     }
 }
 
@@ -475,20 +351,9 @@ impl Spare {
         }
     }
 
-    /// What an interpreter that ended before it waited left on stderr: its beginning.
     async fn last_words(mut self) -> String {
-        let mut text = vec![0; 4096];
-        let length =
-            tokio::time::timeout(Duration::from_secs(1), self.pipes.stderr.read(&mut text))
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .unwrap_or(0);
-        text.truncate(length);
-        format!(
-            "ended while it started: {}",
-            String::from_utf8_lossy(&text).trim()
-        )
+        let words = self.pipes.last_words().await;
+        format!("ended while it started: {}", words.trim())
     }
 }
 
@@ -511,18 +376,5 @@ mod tests {
         for name in ["TZ", "API_KEY", "FOO", "USER"] {
             assert!(!is_read_at_start_only(name), "{name}");
         }
-    }
-
-    #[test]
-    fn a_shell_record_quotes_everything() {
-        let record = StartRecord {
-            working_directory: "/workspace/it's",
-            args: &["a b".into(), "$(id)".into()],
-            env: &BTreeMap::from([("A", "x'y")]),
-        };
-        assert_eq!(
-            String::from_utf8(record.shell_commands()).unwrap(),
-            "unset REPLY; cd -- '/workspace/it'\\''s' || exit; unset OLDPWD; export A='x'\\''y'; set -- 'a b' '$(id)'\0"
-        );
     }
 }

@@ -5,7 +5,8 @@
 //! - `crate::reaper`: starting processes and waiting for them
 //! - `executions`: which executions there are; `execution`: one of them, from start to exit
 //! - `outbox`: an output stream's bytes until the server has them
-//! - `interpreters`: the spares that wait for code; `boot/`: what runs in them before they wait
+//! - `interpreters`: the spares that wait for code; `boot`: how they are made to wait
+//! - `pipes`: where a program's output goes: straight to the server, or through the agent
 //! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
 //! - `rehearsal`: a language that costs nothing, to warm the agent itself
 //! - `files`: input files in, output files out
@@ -14,6 +15,7 @@
 //! and that is the sandbox's own end: nothing outside believes what it says (see docs/security.md).
 
 mod attach;
+mod boot;
 mod connections;
 mod execution;
 mod executions;
@@ -21,6 +23,7 @@ mod files;
 mod interpreters;
 mod memory;
 mod outbox;
+mod pipes;
 mod processes;
 mod rehearsal;
 mod server;
@@ -49,7 +52,7 @@ pub(crate) const WORKSPACE: &str = "/workspace";
 /// When the agent cannot set itself up. A lost connection is no error: the next one is awaited.
 pub fn run() -> io::Result<()> {
     processes::no_core_dumps()?;
-    interpreters::write_boot_scripts(Path::new(RUN_DIR))?;
+    boot::write_boot_scripts(Path::new(RUN_DIR))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -22,7 +22,7 @@ use crate::{
 
 /// Until access control exists, everyone is this one caller.
 const CALLER: &str = "local";
-/// Messages on their way to the client; each carries 64 KiB at most.
+/// Messages on their way to the client; each carries 256 KiB at most.
 const UPDATES: usize = 4;
 /// Messages from the client that the execution has not taken yet.
 const INPUTS: usize = 4;
@@ -45,17 +45,17 @@ impl Executions {
         received: Instant,
     ) -> Result<(Admission, String), Status> {
         let pool = self.pools.name(&request.pool).to_owned();
+        let asked_for = request.pool.clone();
         let unknown = || {
             let known = self.pools.names();
-            Refusal::Spec(InvalidSpec::unknown_pool(&request.pool, known).within(root))
+            Refusal::Spec(InvalidSpec::unknown_pool(&asked_for, known).within(root))
         };
         let rules = &self.pools.get(&pool).ok_or_else(unknown)?.rules;
         let execution_id = match request.execution_id.as_str() {
             "" => random_id(),
             id => id.to_owned(),
         };
-        let spec =
-            spec(request.clone(), rules).map_err(|invalid| Refusal::Spec(invalid.within(root)))?;
+        let spec = spec(request, rules).map_err(|invalid| Refusal::Spec(invalid.within(root)))?;
         let wait = deadline(metadata).map_or(spec.limits.queue_timeout, |deadline| {
             deadline.min(spec.limits.queue_timeout)
         });

@@ -5,11 +5,16 @@
 
 pub mod local;
 
-use std::{fmt, pin::Pin};
+use std::{
+    fmt,
+    io::{self, PipeWriter},
+    pin::Pin,
+};
 
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::unix::pipe,
     sync::watch,
 };
 
@@ -45,12 +50,39 @@ impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
 /// A [`ByteStream`] of some backend.
 pub type BoxedByteStream = Pin<Box<dyn ByteStream>>;
 
+/// The server's ends of the pipes that one program in a sandbox writes to. They outlive both: what
+/// was written can still be read.
+pub struct OutputPipes {
+    /// Not more than bytes, and anyone's in the sandbox.
+    pub stdout: pipe::Receiver,
+    /// The same.
+    pub stderr: pipe::Receiver,
+}
+
+impl OutputPipes {
+    /// Makes them, with their other ends, stdout's first.
+    ///
+    /// # Errors
+    /// When the process has too many descriptors.
+    pub fn new() -> io::Result<(Self, [PipeWriter; 2])> {
+        let (stdout, to_stdout) = io::pipe()?;
+        let (stderr, to_stderr) = io::pipe()?;
+        let pipes = Self {
+            stdout: pipe::Receiver::from_owned_fd(stdout.into())?,
+            stderr: pipe::Receiver::from_owned_fd(stderr.into())?,
+        };
+        Ok((pipes, [to_stdout, to_stderr]))
+    }
+}
+
 /// A sandbox that runs, with its agent at the other end of `channel`.
 pub struct StartedSandbox {
     /// The first connection to the agent.
     pub channel: BoxedByteStream,
     /// `None` while it lives. Once it is dead it stays so; a dropped sender means dead, too.
     pub death: watch::Receiver<Option<Death>>,
+    /// As many as were asked for, or none where a backend cannot give them.
+    pub outputs: Vec<OutputPipes>,
 }
 
 /// What is known from outside about a sandbox's end.
@@ -114,7 +146,9 @@ pub struct DeleteError {
 pub trait Backend: Send + Sync + 'static {
     /// Starts a sandbox, proven to be gVisor, with the agent running in it.
     /// When the future is dropped, [`Backend::delete`] must still be called.
-    async fn start(&self, id: &SandboxId) -> Result<StartedSandbox, StartError>;
+    ///
+    /// `outputs`: for how many programs it may be given pipes to the server's own process.
+    async fn start(&self, id: &SandboxId, outputs: u32) -> Result<StartedSandbox, StartError>;
 
     /// Opens a further connection to the agent, after an earlier one was cut.
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError>;

@@ -12,24 +12,19 @@ use super::{
     Channel, OutputChunk, Sandbox,
     call::{Call, Link},
     died,
-    files::FileReader,
-    inbox::{Inbox, Violation},
-    outbound::Outbound,
+    direct::Direct,
+    inbox::Violation,
+    progress::{Progress, outcome_of},
     words,
 };
 use crate::{
     backend::{Death, SandboxId},
     execution::{LostCause, Outcome, Spec, Usage},
-    proto::agent::{
-        Credit, Exited, FromAgent, Open, Output, Stream, ToAgent, exited, from_agent,
-        to_agent::Message,
-    },
+    proto::agent::{Open, ToAgent, to_agent::Message},
 };
 
 /// A healthy sandbox confirms a start within milliseconds; one that does not is replaced.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a program that was told to end may take, its output files included.
-const KILL_GRACE: Duration = Duration::from_secs(5);
 /// How long one attempt to reach an agent again may take. A connection that stalls would be ended
 /// by its keepalive only when most of the time for reattaching is over.
 const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
@@ -115,35 +110,6 @@ impl From<Violation> for Stop {
     }
 }
 
-/// What is known of the execution so far.
-struct Progress {
-    outbound: Outbound,
-    streams: [Inbox; 3],
-    /// So that stdout and stderr take turns with a caller who takes less than there is.
-    stdout_was_last: bool,
-    files: Option<FileReader>,
-    usage: Usage,
-    output_left: u64,
-    output_limit: u64,
-    memory_limit: u64,
-    sandbox: SandboxId,
-    started: Option<Started>,
-    first_output_at: Option<Instant>,
-    /// Once the server has decided how it ends.
-    verdict: Option<Outcome>,
-    exited: Option<Exited>,
-    deadline: Instant,
-    /// The caller sends nothing any more.
-    caller_done: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Started {
-    at: Instant,
-    warm: bool,
-    announced: bool,
-}
-
 impl Sandbox {
     /// Runs a program to its end. What is not confirmed to have started is handed back, so that
     /// another sandbox can be tried; nothing was sent to the caller then.
@@ -153,6 +119,7 @@ impl Sandbox {
     pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
         let mut progress = Progress::new(self.id.clone(), run.spec);
         let stop = progress.drive(self, run).await;
+        progress.drain();
         let outcome = match stop {
             Stop::NotConfirmed(reason) => return Err(NotConfirmed(reason)),
             Stop::Ended(outcome) => progress.verdict.take().unwrap_or(outcome),
@@ -165,14 +132,9 @@ impl Sandbox {
             Some(call) => call,
             None => Call::begin(&self.channel).await?,
         };
-        let credits = (1..).zip(&progress.streams).map(|(stream, inbox)| {
-            let (received, limit) = inbox.credit();
-            Credit {
-                stream,
-                received,
-                limit,
-            }
-        });
+        let credits = (1..)
+            .zip(&progress.streams)
+            .map(|(stream, inbox)| inbox.credit(stream));
         let open = Message::Open(Open {
             execution_id: execution_id.to_owned(),
             credits: credits.collect(),
@@ -220,26 +182,6 @@ impl Sandbox {
 }
 
 impl Progress {
-    fn new(sandbox: SandboxId, spec: &Spec) -> Self {
-        Self {
-            outbound: Outbound::new(spec),
-            streams: [Inbox::new(), Inbox::new(), Inbox::new()],
-            stdout_was_last: false,
-            files: Some(FileReader::new(spec.limits.output_file_bytes)),
-            usage: Usage::default(),
-            output_left: spec.limits.output_bytes,
-            output_limit: spec.limits.output_bytes,
-            memory_limit: spec.limits.memory_bytes,
-            sandbox,
-            started: None,
-            first_output_at: None,
-            verdict: None,
-            exited: None,
-            deadline: Instant::now() + spec.limits.timeout,
-            caller_done: false,
-        }
-    }
-
     async fn drive<T: From<Event>>(&mut self, sandbox: &mut Sandbox, mut run: Run<'_, T>) -> Stop {
         let mut cut = false;
         for _ in 0..=MAX_REATTACHES {
@@ -313,10 +255,16 @@ impl Progress {
         // Until the whole start has been handed over, the deadline is the program's own.
         let mut confirming = false;
         loop {
+            if let Some(exited) = &self.exited
+                && self.direct.as_ref().is_none_or(Direct::is_over)
+            {
+                return Err(Stop::Ended(outcome_of(exited)));
+            }
             if self.outbound.is_empty() && self.started.is_none() && !confirming {
                 confirming = true;
                 self.deadline = Instant::now() + CONFIRM_TIMEOUT;
             }
+            let give_up_at = self.direct.as_ref().and_then(Direct::give_up_at);
             tokio::select! {
                 biased;
                 () = events.closed() => return Err(Stop::Ended(caller_gone())),
@@ -324,23 +272,24 @@ impl Progress {
                     self.decide(Outcome::Cancelled(reason));
                 }
                 () = sleep_until(self.deadline) => self.late(spec)?,
-                message = link.from_agent.message() => match message {
-                    Ok(Some(message)) => {
-                        self.hear(message, spec)?;
-                        if let Some(exited) = &self.exited {
-                            return Err(Stop::Ended(outcome_of(exited)));
-                        }
-                    }
+                message = link.from_agent.message(), if self.exited.is_none() => match message {
+                    Ok(Some(message)) => self.hear(message, spec, &mut sandbox.outputs)?,
                     Ok(None) => return Ok("the agent hung up".into()),
                     Err(status) => return Ok(words(status.message())),
                 },
-                reason = died(&mut death) => return Err(self.dead(&reason)),
+                reason = died(&mut death), if self.exited.is_none() => {
+                    return Err(self.dead(&reason));
+                }
                 permit = events.reserve(), if self.has_event() => {
                     if let (Ok(permit), Some(event)) = (permit, self.next_event()) {
                         permit.send(event.into());
                         self.extend_credit();
                     }
                 }
+                (index, length) = Direct::read_into(&mut self.direct, &mut self.streams) => {
+                    self.count(index, length);
+                }
+                () = maybe_until(give_up_at) => {}
                 permit = link.to_agent.reserve(), if !self.outbound.is_empty() => {
                     if let (Ok(permit), Some(message)) = (permit, self.outbound.pop()) {
                         permit.send(message);
@@ -359,23 +308,6 @@ impl Progress {
         }
     }
 
-    /// Ends the program for a reason of the server's own. The first one stands.
-    fn decide(&mut self, verdict: Outcome) {
-        if self.verdict.is_none() {
-            self.verdict = Some(verdict);
-            self.outbound.kill();
-            self.deadline = Instant::now() + KILL_GRACE;
-        }
-    }
-
-    /// Before the start, not even input is taken, so that another sandbox can have it.
-    fn takes_input(&self) -> bool {
-        self.started.is_some()
-            && self.verdict.is_none()
-            && !self.caller_done
-            && self.outbound.takes_more()
-    }
-
     fn late(&mut self, spec: &Spec) -> Result<(), Stop> {
         if let Some(verdict) = &self.verdict {
             return Err(Stop::Ended(verdict.clone()));
@@ -385,137 +317,6 @@ impl Progress {
         }
         self.decide(Outcome::TimedOut(spec.limits.timeout));
         Ok(())
-    }
-
-    fn hear(&mut self, message: FromAgent, spec: &Spec) -> Result<(), Stop> {
-        match message.message.ok_or(Violation::Message)? {
-            from_agent::Message::Opened(opened) => self
-                .outbound
-                .acknowledge(opened.acknowledged.unwrap_or_default())?,
-            from_agent::Message::Acknowledged(acknowledged) => {
-                self.outbound.acknowledge(acknowledged)?;
-            }
-            from_agent::Message::Started(started) => {
-                if self.started.is_none() {
-                    self.started = Some(Started {
-                        at: Instant::now(),
-                        warm: started.warm,
-                        announced: false,
-                    });
-                    if self.verdict.is_none() {
-                        self.deadline = Instant::now() + spec.limits.timeout;
-                    }
-                }
-            }
-            from_agent::Message::Output(output) => self.take_output(&output)?,
-            from_agent::Message::Exited(exited) => {
-                let not_started = matches!(exited.end, Some(exited::End::NotStarted(_)));
-                if self.started.is_none() && !not_started {
-                    return Err(Violation::NotStarted.into());
-                }
-                self.exited = Some(exited);
-            }
-        }
-        Ok(())
-    }
-
-    fn take_output(&mut self, output: &Output) -> Result<(), Violation> {
-        // The caller hears Started first, and nothing of a sandbox that is to be replaced.
-        if self.started.is_none() {
-            return Err(Violation::NotStarted);
-        }
-        let index = match output.stream() {
-            Stream::Stdout => 0,
-            Stream::Stderr => 1,
-            Stream::Files => 2,
-            Stream::Unspecified => return Err(Violation::Message),
-        };
-        self.streams[index].push(output.offset, &output.data)?;
-        let length = output.data.len() as u64;
-        if index < 2 {
-            self.first_output_at.get_or_insert_with(Instant::now);
-        }
-        let counter = match index {
-            0 => &mut self.usage.stdout_bytes,
-            1 => &mut self.usage.stderr_bytes,
-            _ => return Ok(()),
-        };
-        let kept = length.min(self.output_left);
-        self.output_left -= kept;
-        *counter += kept;
-        if kept < length {
-            self.streams[index].drop_last(length - kept);
-            self.decide(Outcome::OutputLimit(self.output_limit));
-            self.extend_credit();
-        }
-        Ok(())
-    }
-
-    fn extend_credit(&mut self) {
-        for (stream, inbox) in (1..).zip(&mut self.streams) {
-            if inbox.extend() {
-                let (received, limit) = inbox.credit();
-                self.outbound.credit(Credit {
-                    stream,
-                    received,
-                    limit,
-                });
-            }
-        }
-    }
-
-    fn has_event(&self) -> bool {
-        self.started.is_some_and(|started| !started.announced)
-            || self.streams.iter().any(|stream| !stream.is_empty())
-            // One piece of the stream may hold many files.
-            || self.files.as_ref().is_some_and(FileReader::has_next)
-    }
-
-    /// What the caller is to hear next. May be nothing yet, when a file's piece is not whole.
-    fn next_event(&mut self) -> Option<Event> {
-        if let Some(started) = &mut self.started
-            && !started.announced
-        {
-            started.announced = true;
-            return Some(Event::Started(self.sandbox.clone()));
-        }
-        let stdout_first = !self.stdout_was_last;
-        for is_stdout in [stdout_first, !stdout_first] {
-            if let Some(data) = self.streams[usize::from(!is_stdout)].pop() {
-                self.stdout_was_last = is_stdout;
-                return Some(if is_stdout {
-                    Event::Stdout(data)
-                } else {
-                    Event::Stderr(data)
-                });
-            }
-        }
-        self.next_file()
-    }
-
-    fn next_file(&mut self) -> Option<Event> {
-        loop {
-            let next = self.files.as_mut().map_or(Ok(None), FileReader::next);
-            match next {
-                Ok(Some(chunk)) => return Some(Event::File(chunk)),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "output files are not delivered");
-                    self.files = None;
-                    self.omit(1);
-                }
-            }
-            let data = self.streams[2].pop()?;
-            if let Some(files) = &mut self.files {
-                files.push(&data);
-            }
-        }
-    }
-
-    /// Counts output files that are not delivered; the agent's own number may be any.
-    fn omit(&mut self, files: u32) {
-        let omitted = &mut self.usage.output_files_omitted;
-        *omitted = omitted.saturating_add(files);
     }
 
     fn dead(&mut self, reason: &Death) -> Stop {
@@ -548,40 +349,6 @@ impl Progress {
             format!("the sandbox cannot be reached: {reason}"),
         ))
     }
-
-    fn end(mut self, outcome: Outcome) -> Ended {
-        if let Some(exited) = self.exited.take() {
-            self.usage.cpu_time = Duration::from_micros(exited.cpu_time_us);
-            self.usage.peak_memory_bytes = exited.peak_memory_bytes;
-            self.omit(exited.output_files_omitted);
-        }
-        let mut rest = Vec::new();
-        while self.has_event() {
-            rest.extend(self.next_event());
-        }
-        Ended {
-            outcome,
-            usage: self.usage,
-            started_at: self.started.map(|started| started.at),
-            first_output_at: self.first_output_at,
-            warm: self.started.is_some_and(|started| started.warm),
-            rest,
-        }
-    }
-}
-
-fn outcome_of(exited: &Exited) -> Outcome {
-    match &exited.end {
-        Some(exited::End::Code(code)) => Outcome::Exited(*code),
-        Some(exited::End::Signal(signal)) => Outcome::Signaled(*signal),
-        Some(exited::End::OutOfMemory(bytes)) => Outcome::OutOfMemory(*bytes),
-        Some(exited::End::DiskLimit(bytes)) => Outcome::DiskLimit(*bytes),
-        Some(exited::End::NotStarted(reason)) => Outcome::NotStarted(words(reason)),
-        None => Outcome::Lost(
-            LostCause::Unknown,
-            "the sandbox does not say how the program ended".into(),
-        ),
-    }
 }
 
 fn not_confirmed() -> Stop {
@@ -590,6 +357,14 @@ fn not_confirmed() -> Stop {
 
 fn caller_gone() -> Outcome {
     Outcome::Cancelled("the caller went away".into())
+}
+
+/// Never, if there is no time.
+async fn maybe_until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn stopped(stop: &mut watch::Receiver<Option<String>>) -> String {

@@ -1,12 +1,19 @@
 //! An output stream on its way from the agent to the client.
 
-use bytes::{Bytes, BytesMut};
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+use crate::proto::agent::Credit;
 
 /// What the agent may have under way at first, and at most.
 const FIRST_WINDOW: u64 = 256 * 1024;
 const MAX_WINDOW: u64 = 4 << 20;
 /// What one message to the client carries at most.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 256 * 1024;
+/// What is read from a pipe at once, at most.
+const READ: usize = 256 * 1024;
 
 /// Bytes that came from the agent and were not yet taken by the client: never more than the
 /// window, whatever the agent does.
@@ -46,8 +53,12 @@ impl Inbox {
     }
 
     /// What the agent may forget, and how far it may go.
-    pub(super) const fn credit(&self) -> (u64, u64) {
-        (self.received, self.limit)
+    pub(super) const fn credit(&self, stream: i32) -> Credit {
+        Credit {
+            stream,
+            received: self.received,
+            limit: self.limit,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,6 +81,27 @@ impl Inbox {
         self.bytes.extend_from_slice(data);
         self.received = received;
         Ok(())
+    }
+
+    /// How many bytes may be added.
+    pub(super) const fn room(&self) -> u64 {
+        self.limit - self.received
+    }
+
+    /// Adds bytes that did not come from the agent; the caller keeps to [`Self::room`].
+    pub(super) fn add(&mut self, data: &[u8]) {
+        self.bytes.extend_from_slice(data);
+        self.received += data.len() as u64;
+    }
+
+    /// Adds what a pipe gives, at least one byte unless it is at its end: how many.
+    pub(super) async fn read_from(&mut self, pipe: &mut pipe::Receiver) -> io::Result<u64> {
+        // At most READ, which is a usize.
+        let most = self.room().min(READ as u64) as usize;
+        self.bytes.reserve(most);
+        let read = pipe.read_buf(&mut (&mut self.bytes).limit(most)).await? as u64;
+        self.received += read;
+        Ok(read)
     }
 
     /// Drops the last `bytes` of what waits, and of what will never be sent to anyone.
@@ -146,10 +178,9 @@ mod tests {
         assert!(!inbox.extend());
         while inbox.pop().is_some() {}
         assert!(inbox.extend());
-        assert_eq!(
-            inbox.credit(),
-            (half.len() as u64, half.len() as u64 + 2 * FIRST_WINDOW)
-        );
+        let credit = inbox.credit(1);
+        assert_eq!(credit.received, half.len() as u64);
+        assert_eq!(credit.limit, credit.received + 2 * FIRST_WINDOW);
         assert!(!inbox.extend());
     }
 }

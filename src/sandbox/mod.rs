@@ -2,15 +2,19 @@
 //!
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
 //! - `call`: the calls on it, of which the first waits in advance
-//! - `execution`: one program in it, across cut connections; `inbox`: its output on the way
+//! - `execution`: one program in it, across cut connections; `progress`: what is known of it
+//! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
+//! - `direct`: output that does not pass through the agent
 //! - `files`: the output files that it says it has
 
 mod call;
 mod channel;
+mod direct;
 mod execution;
 mod files;
 mod inbox;
 mod outbound;
+mod progress;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,7 +27,7 @@ pub use self::{
     files::OutputChunk,
 };
 use crate::{
-    backend::{Backend, Death, SandboxId, StartError},
+    backend::{Backend, Death, OutputPipes, SandboxId, StartError},
     execution::{Outcome, Spec},
     proto::agent::{Language, PrepareRequest},
 };
@@ -77,6 +81,8 @@ pub struct Sandbox {
     channel: Channel,
     /// The first execution's.
     waiting_call: Option<Call>,
+    /// By their numbers, unless they are taken.
+    outputs: Vec<Option<OutputPipes>>,
     death: watch::Receiver<Option<Death>>,
 }
 
@@ -102,7 +108,10 @@ impl Sandbox {
         id: SandboxId,
         preparation: &Preparation,
     ) -> Result<Self, StartFailure> {
-        let started = backend.start(&id).await?;
+        let spares: u32 = preparation.languages.iter().map(|it| it.spares).sum();
+        // The rehearsal's, and one for a program that no spare can take.
+        let started = backend.start(&id, spares + 2).await?;
+        let outputs: Vec<_> = started.outputs.into_iter().map(Some).collect();
         let channel = Channel::connect(started.channel)
             .await
             .map_err(|error| StartFailure::Agent(error.to_string()))?;
@@ -121,6 +130,8 @@ impl Sandbox {
                 .chain([rehearsal])
                 .collect(),
             env: preparation.env.clone(),
+            // As many as were asked for, at most.
+            direct_outputs: outputs.len() as u32,
         };
         let mut agent = channel.agent();
         let prepared = tokio::select! {
@@ -138,9 +149,11 @@ impl Sandbox {
             .into());
         }
         if let Some(failure) = prepared.failures.first() {
-            return Err(StartFailure::Interpreter(words(failure)));
+            let failure = format!("{failure} {}", direct::last_words(&outputs));
+            return Err(StartFailure::Interpreter(words(failure.trim())));
         }
         let mut sandbox = Self::from_channel(backend, id, channel, death);
+        sandbox.outputs = outputs;
         sandbox.rehearse().await?;
         sandbox.waiting_call = Call::begin(&sandbox.channel)
             .await
@@ -166,6 +179,7 @@ impl Sandbox {
             backend,
             channel,
             waiting_call: None,
+            outputs: Vec::new(),
             death,
         }
     }

@@ -62,6 +62,15 @@ async fn killing_its_own_parent_loses_the_sandbox() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_the_sandbox_died_is_delivered() {
+    let (_server, client) = main_pool().await;
+    let source = "import os\nos.write(1, b'x' * 60000)\nos.write(2, b'y' * 60000)\nos.kill(1, 9)";
+    let done = python(source).run(&client).await;
+    assert!(!done.lost().is_empty(), "it has a cause");
+    assert_eq!((done.stdout.len(), done.stderr.len()), (60_000, 60_000));
+}
+
+#[tokio::test]
 async fn killing_everyone_is_the_end_of_others_only() {
     let (_server, client) = main_pool().await;
     let done = python("import os; os.kill(-1, 9); print('still here')")

@@ -127,15 +127,29 @@ thread.join()
 
 #[test]
 fn input_is_whole_however_often_it_is_cut() {
+    let connections = what_cat_is_given_comes_back(|faults| {
+        // `cat` gives back what it takes, so the output's way is cut as often.
+        random_faults(faults, 4, 8, When::ToAgent, 3 * MIB);
+        random_faults(faults, 5, 8, When::FromAgent, 3 * MIB);
+    });
+    assert_eq!(connections, 17, "not every planned cut happened");
+}
+
+#[test]
+fn output_that_passes_beside_the_connection_does_not_notice_its_cuts() {
+    let connections = what_cat_is_given_comes_back(|faults| {
+        faults.let_output_pass_beside();
+        random_faults(faults, 7, 8, When::ToAgent, 2 * MIB);
+    });
+    assert_eq!(connections, 9, "not every planned cut happened");
+}
+
+/// Returns how many connections it took.
+fn what_cat_is_given_comes_back(faults: impl FnOnce(&Faults)) -> usize {
     let input = random_bytes(3, 20 << 20);
     let pieces: Vec<Bytes> = input.chunks(300_000).map(Bytes::copy_from_slice).collect();
-    let (ended, (lengths, connections)) = Plan::command(&["/usr/bin/cat"]).run(
-        // `cat` gives back what it takes, so the output's way is cut as often.
-        |faults| {
-            random_faults(faults, 4, 8, When::ToAgent, 3 * MIB);
-            random_faults(faults, 5, 8, When::FromAgent, 3 * MIB);
-        },
-        async |mut client| {
+    let (ended, (lengths, connections)) =
+        Plan::command(&["/usr/bin/cat"]).run(faults, async |mut client| {
             let to_program = client.input.take().unwrap();
             let given = pieces.clone();
             let feeder = tokio::spawn(async move {
@@ -148,11 +162,10 @@ fn input_is_whole_however_often_it_is_cut() {
             let lengths = check(&mut client, stdout, |_| None).await;
             feeder.await.unwrap();
             (lengths, client.faults.connections())
-        },
-    );
+        });
     assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
     assert_eq!(lengths, (input.len() as u64, 0));
-    assert_eq!(connections, 17, "not every planned cut happened");
+    connections
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub(crate) enum When {
 pub(crate) struct Faults {
     planned: Mutex<VecDeque<(When, Fault)>>,
     refusing: AtomicBool,
+    /// Whether the program's output goes to the server beside the relay, and not through it.
+    direct_output: AtomicBool,
     connections: watch::Sender<usize>,
     told: watch::Sender<Option<(usize, Fault)>>,
 }
@@ -67,12 +69,17 @@ impl Faults {
         Self {
             planned: Mutex::default(),
             refusing: AtomicBool::new(false),
+            direct_output: AtomicBool::new(false),
             connections: watch::Sender::new(0),
             told: watch::Sender::new(None),
         }
     }
 
     /// What ends the next connection of which nothing was planned yet. Further ones last.
+    pub(crate) fn let_output_pass_beside(&self) {
+        self.direct_output.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn plan(&self, when: When, fault: Fault) {
         self.planned.lock().unwrap().push_back((when, fault));
     }
@@ -142,11 +149,16 @@ impl Relayed {
 
 #[async_trait]
 impl Backend for Relayed {
-    async fn start(&self, id: &SandboxId) -> Result<StartedSandbox, StartError> {
-        let started = self.inner.start(id).await?;
+    async fn start(&self, id: &SandboxId, outputs: u32) -> Result<StartedSandbox, StartError> {
+        let direct = self.faults.direct_output.load(Ordering::SeqCst);
+        let started = self
+            .inner
+            .start(id, if direct { outputs } else { 0 })
+            .await?;
         Ok(StartedSandbox {
             channel: self.relay(started.channel),
             death: started.death,
+            outputs: started.outputs,
         })
     }
 

@@ -21,7 +21,7 @@ mod template;
 use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit};
 use tokio::{net::UnixStream, sync::watch, time::Instant};
 
 pub use cgroup::Cgroups;
@@ -30,7 +30,7 @@ pub use template::{Template, Volumes};
 
 use self::{cgroup::Cgroup, rootfs::Rootfs, runsc::Runsc};
 use super::{
-    Backend, BoxedByteStream, ConnectError, Death, DeleteError, SandboxId, StartError,
+    Backend, BoxedByteStream, ConnectError, Death, DeleteError, OutputPipes, SandboxId, StartError,
     StartedSandbox,
 };
 use crate::reaper::{self, Process, Reaper};
@@ -52,7 +52,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes the machine into use: from now on this process reaps the orphans of its children.
+    /// Takes the machine into use: from now on this process reaps the orphans of its children, and
+    /// has as many descriptors as it may, since each sandbox takes a dozen.
     ///
     /// # Errors
     /// When the kernel refuses that.
@@ -64,6 +65,13 @@ impl Machine {
         agent: PathBuf,
     ) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(Pid::INIT))?;
+        priority::server_first();
+        let limit = rustix::process::getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        rustix::process::setrlimit(Resource::Nofile, raised)?;
         Ok(Self {
             reaper: Reaper::start()?,
             cgroups: Arc::new(cgroups),
@@ -125,7 +133,7 @@ fn failed(step: &'static str) -> impl Fn(io::Error) -> StartError {
 
 #[async_trait]
 impl Backend for LocalBackend {
-    async fn start(&self, id: &SandboxId) -> Result<StartedSandbox, StartError> {
+    async fn start(&self, id: &SandboxId, outputs: u32) -> Result<StartedSandbox, StartError> {
         // What follows writes files and forks: not on the pool's own task.
         tokio::task::yield_now().await;
         let dir = self.dir(id);
@@ -140,8 +148,15 @@ impl Backend for LocalBackend {
         .map_err(failed("write the bundle"))?;
 
         let (channel, theirs) = socket_pair().map_err(failed("make a socket"))?;
+        let mut pipes = Vec::new();
+        let mut passed = Vec::new();
+        for _ in 0..outputs {
+            let (ours, theirs) = OutputPipes::new().map_err(failed("make pipes"))?;
+            pipes.push(ours);
+            passed.extend(theirs);
+        }
         self.runsc(id)
-            .run(id, theirs, RUNSC_TIMEOUT)
+            .run(id, theirs, passed, RUNSC_TIMEOUT)
             .await
             .map_err(|reason| StartError::Failed {
                 step: "start the sandbox",
@@ -167,6 +182,7 @@ impl Backend for LocalBackend {
         Ok(StartedSandbox {
             channel: Box::pin(channel),
             death,
+            outputs: pipes,
         })
     }
 

@@ -2,19 +2,26 @@
 
 use std::{
     fs::{self, File},
-    io,
-    os::fd::OwnedFd,
+    io::{self, PipeWriter},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use super::{bundle::AGENT, template::Template};
+use rustix::io::FdFlags;
+
+use super::{bundle::AGENT, priority, template::Template};
 use crate::{
     backend::SandboxId,
     reaper::{self, End, Exit, Reaper},
 };
 
+/// Where descriptors that are passed on begin: the agent expects them there.
+const FIRST_PASSED: u32 = 10;
 /// The end of runsc's own words that goes into an error.
 const LAST_WORDS: usize = 600;
 
@@ -50,20 +57,38 @@ impl Runsc<'_> {
             .stdin(Stdio::from(stdio.try_clone()?))
             .stdout(Stdio::from(stdio))
             .stderr(Stdio::from(log));
+        // SAFETY: between fork and exec only setpriority is called, which is async-signal-safe.
+        unsafe { command.pre_exec(priority::inherit_nothing) };
         Ok(command)
     }
 
-    /// Creates and starts the sandbox with `stdio` as its first process's stdin and stdout.
+    /// Creates and starts the sandbox with `stdio` as its first process's stdin and stdout, and
+    /// `passed` as its descriptors from [`FIRST_PASSED`] up.
     /// Dropped or late, runsc is killed; the processes that it had made are in the cgroup.
     pub(super) async fn run(
         &self,
         id: &SandboxId,
         stdio: OwnedFd,
+        passed: Vec<PipeWriter>,
         timeout: Duration,
     ) -> Result<(), String> {
         let mut command = self.command(stdio).map_err(|error| error.to_string())?;
+        command.args(["run", "--detach"]);
+        for (inside, descriptor) in (FIRST_PASSED..).zip(&passed) {
+            command.arg(format!("--pass-fd={}:{inside}", descriptor.as_raw_fd()));
+        }
+        // SAFETY: between fork and exec only fcntl is called, which is async-signal-safe. The
+        // descriptors are open as long as the command that owns them.
+        unsafe {
+            command.pre_exec(move || {
+                for descriptor in &passed {
+                    rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+                }
+                Ok(())
+            });
+        }
         command
-            .args(["run", "--detach", "--bundle"])
+            .arg("--bundle")
             .arg(&self.dir)
             .arg("--pid-file")
             .arg(self.dir.join("pid"))

@@ -1,0 +1,122 @@
+//! A program's stdin, stdout and stderr, as the agent holds them.
+//!
+//! Where the backend can give a sandbox descriptors of the host's, the program writes its output
+//! straight to the server: no copy by the agent, and no waiting for the agent's turn. gVisor's
+//! kernel lets a process that waits in the sandbox wait for up to 20 ms longer while another one
+//! computes (its goroutine is queued behind the thread that waits for the computing process, until
+//! Go's monitor finds out), so output that has to pass through the agent is late by as much.
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+/// Where the server's descriptors begin; the backend puts them there.
+const FIRST_DIRECT: i32 = 10;
+/// How long an interpreter that has ended may take to say why.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The writing ends of two pipes that the server reads.
+pub(super) struct DirectPair {
+    number: u32,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl DirectPair {
+    /// Takes the first `count` pairs that this process was started with: once, later calls get
+    /// none.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub(super) fn take(count: u32) -> io::Result<Vec<Self>> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        if TAKEN.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let descriptor = |number: i32| {
+            // SAFETY: fcntl with F_SETFD changes no memory, whatever the descriptor is.
+            if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the descriptor is open, was not opened here but is one that the process was
+            // started with, and is taken once.
+            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+        };
+        let count = i32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
+        (0..count)
+            .map(|pair| {
+                let stdout = FIRST_DIRECT + 2 * pair;
+                Ok(Self {
+                    number: pair.unsigned_abs(),
+                    stdout: descriptor(stdout)?,
+                    stderr: descriptor(stdout + 1)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Where a program's output goes.
+pub(super) enum Outputs {
+    /// To the server, by the pair of that number.
+    Direct(u32),
+    /// To the agent, which passes it on.
+    Read {
+        stdout: pipe::Receiver,
+        stderr: pipe::Receiver,
+    },
+}
+
+/// A program's three pipes.
+pub(super) struct Pipes {
+    pub(super) stdin: pipe::Sender,
+    pub(super) outputs: Outputs,
+}
+
+impl Pipes {
+    /// Gives a program that is about to start its ends.
+    pub(super) fn attach(command: &mut Command, direct: Option<DirectPair>) -> io::Result<Self> {
+        let (stdin, our_stdin) = io::pipe()?;
+        command.stdin(Stdio::from(stdin));
+        let outputs = match direct {
+            Some(pair) => {
+                command.stdout(pair.stdout).stderr(pair.stderr);
+                Outputs::Direct(pair.number)
+            }
+            None => {
+                let (our_stdout, stdout) = io::pipe()?;
+                let (our_stderr, stderr) = io::pipe()?;
+                command.stdout(stdout).stderr(stderr);
+                Outputs::Read {
+                    stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
+                    stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
+                }
+            }
+        };
+        Ok(Self {
+            stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
+            outputs,
+        })
+    }
+
+    /// What a program that has ended left on stderr: its beginning. Empty if the server has it.
+    pub(super) async fn last_words(&mut self) -> String {
+        let Outputs::Read { stderr, .. } = &mut self.outputs else {
+            return String::new();
+        };
+        let mut text = vec![0; 4096];
+        let length = tokio::time::timeout(LAST_WORDS_TIMEOUT, stderr.read(&mut text))
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or(0);
+        text.truncate(length);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
