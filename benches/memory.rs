@@ -67,7 +67,7 @@ async fn measure(name: &str, language: &str) {
     };
     let mut pools = PoolServiceClient::new(server.channel.clone());
     pools.resize_pool(request).await.unwrap();
-    server.settled().await;
+    server.has_idle(many).await;
     let after = pss(&server);
     println!("\n{name}: KiB an idle sandbox (PSS, between {FEW} and {many} of them)\n");
     println!("| part | KiB |\n|---|---|");

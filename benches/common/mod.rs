@@ -68,6 +68,8 @@ impl Server {
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .tcp_nodelay(true)
+            // As `sandpool run` does.
+            .max_frame_size(256 * 1024)
             .connect()
             .await
             .unwrap();
@@ -91,6 +93,11 @@ impl Server {
 
     /// Waits until as many sandboxes are idle as shall be, and nothing else goes on.
     pub async fn settled(&self) {
+        self.has_idle(0).await;
+    }
+
+    /// The same, and until so many are idle.
+    pub async fn has_idle(&self, least: u32) {
         let mut pools = PoolServiceClient::new(self.channel.clone());
         let request = WatchPoolRequest {
             name: "default".into(),
@@ -99,7 +106,7 @@ impl Server {
         while let Some(pool) = changes.message().await.unwrap() {
             let (counts, spec) = (pool.counts.unwrap(), pool.spec.unwrap());
             let moving = counts.starting + counts.leased + counts.recycling + counts.queued;
-            if moving == 0 && counts.idle >= spec.min_idle {
+            if moving == 0 && counts.idle >= spec.min_idle.max(least) {
                 return;
             }
         }

@@ -12,6 +12,8 @@ use tonic_types::StatusExt;
 /// Large enough that a fast program's output is not held up by acknowledgements.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// HTTP/2's default, 16 KiB, costs the server a system call for each of them.
+const MAX_FRAME: u32 = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which server.
@@ -67,6 +69,7 @@ impl AddressArgs {
             .connect_timeout(CONNECT_TIMEOUT)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
             .connect()
             .await
             .map_err(|error| ClientError::Unreachable {

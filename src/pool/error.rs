@@ -29,7 +29,7 @@ pub enum LeaseError {
         retry_after: Duration,
     },
     /// The caller's time in the queue is over.
-    #[error("no sandbox became free within {waited:?}")]
+    #[error("no sandbox became free within {waited:.1?}")]
     QueueTimeout {
         /// How long it waited.
         waited: Duration,

@@ -10,6 +10,8 @@
     unreachable_pub
 )]
 
+#[path = "../common/agent.rs"]
+mod agent;
 mod harness;
 
 mod bad_input;

@@ -14,6 +14,8 @@
 //! try one program: `SANDPOOL_PROGRAM=calendar.py cargo test --test programs -- --nocapture`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "../common/agent.rs"]
+mod agent;
 mod server;
 
 use std::{path::Path, process::Command, sync::Arc, time::Instant};

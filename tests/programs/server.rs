@@ -1,10 +1,6 @@
 //! The server's binary as a child, with a small pool of warm python3 interpreters.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{process::Stdio, time::Duration};
 
 use sandpool::proto::v1::execution_service_client::ExecutionServiceClient;
 use tokio::{
@@ -51,7 +47,7 @@ impl Server {
         let file = state.path().join("sandpool.toml");
         let config = CONFIG
             .replace("STATE", state.path().join("state").to_str().unwrap())
-            .replace("AGENT", agent().to_str().unwrap());
+            .replace("AGENT", crate::agent::agent().to_str().unwrap());
         std::fs::write(&file, config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sandpool"))
             .arg("serve")
@@ -98,18 +94,4 @@ impl Server {
         let ended = timeout(Duration::from_secs(60), self.child.wait()).await;
         assert!(ended.expect("the server does not stop").unwrap().success());
     }
-}
-
-/// Built by `make agent`.
-fn agent() -> PathBuf {
-    std::env::var_os("SANDPOOL_AGENT").map_or_else(
-        || {
-            let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("target/agent")
-                .join(triple)
-                .join("agent/sandpool-agent")
-        },
-        PathBuf::from,
-    )
 }

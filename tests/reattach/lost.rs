@@ -67,8 +67,7 @@ fn an_agent_that_comes_back_in_time_is_not_lost() {
             client.faults.refuse(true);
             client.faults.now(Fault::Cut);
             client.send("late\n").await;
-            // Long enough for several attempts.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            client.faults.has_refused(3).await;
             client.faults.refuse(false);
             client.rest().await
         },

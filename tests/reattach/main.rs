@@ -13,6 +13,8 @@
 //! a test here; what follows is the same as after a cut.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/agent.rs"]
+mod agent;
 mod bytes;
 mod lost;
 mod moments;

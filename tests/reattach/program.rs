@@ -1,7 +1,6 @@
 //! A sandbox of a test's own, and a program in it whose connections the test controls.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +23,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::relay::{Faults, Relayed};
+use crate::{
+    agent,
+    relay::{Faults, Relayed},
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -45,23 +47,15 @@ static BACKEND: LazyLock<Arc<LocalBackend>> = LazyLock::new(|| {
     let parent = std::env::temp_dir().join("sandpool-reattach");
     let server = format!("{:08x}", std::process::id());
     let state = StateDir::open(&parent, &server, &cgroups).unwrap();
-    let machine = Machine::new(state, cgroups, "runsc".into(), "systrap".into(), agent());
+    let machine = Machine::new(
+        state,
+        cgroups,
+        "runsc".into(),
+        "systrap".into(),
+        agent::agent(),
+    );
     Arc::new(LocalBackend::new(machine.unwrap(), template()).unwrap())
 });
-
-/// Built by `make agent`.
-fn agent() -> PathBuf {
-    std::env::var_os("SANDPOOL_AGENT").map_or_else(
-        || {
-            let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("target/agent")
-                .join(triple)
-                .join("agent/sandpool-agent")
-        },
-        PathBuf::from,
-    )
-}
 
 /// What a test runs, and how long it waits for an agent that cannot be reached.
 pub(crate) struct Plan {

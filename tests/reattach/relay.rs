@@ -58,6 +58,7 @@ pub(crate) enum When {
 pub(crate) struct Faults {
     planned: Mutex<VecDeque<(When, Fault)>>,
     refusing: AtomicBool,
+    refused: watch::Sender<usize>,
     /// Whether the program's output goes to the server beside the relay, and not through it.
     direct_output: AtomicBool,
     connections: watch::Sender<usize>,
@@ -69,6 +70,7 @@ impl Faults {
         Self {
             planned: Mutex::default(),
             refusing: AtomicBool::new(false),
+            refused: watch::Sender::new(0),
             direct_output: AtomicBool::new(false),
             connections: watch::Sender::new(0),
             told: watch::Sender::new(None),
@@ -76,6 +78,13 @@ impl Faults {
     }
 
     /// What ends the next connection of which nothing was planned yet. Further ones last.
+    /// Waits until so many attempts to connect have been refused.
+    pub(crate) async fn has_refused(&self, attempts: usize) {
+        let mut refused = self.refused.subscribe();
+        // The sender is held by this very value.
+        let _ = refused.wait_for(|count| *count >= attempts).await;
+    }
+
     pub(crate) fn let_output_pass_beside(&self) {
         self.direct_output.store(true, Ordering::SeqCst);
     }
@@ -164,6 +173,7 @@ impl Backend for Relayed {
 
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {
         if self.faults.refusing.load(Ordering::SeqCst) {
+            self.faults.refused.send_modify(|count| *count += 1);
             return Err(ConnectError {
                 id: id.clone(),
                 reason: "refused by the test".into(),

@@ -101,28 +101,8 @@ fn config_text(rest: &str, state_dir: &Path) -> String {
         "listen = \"127.0.0.1:0\"\ndefault_pool = \"main\"\n{rest}\n\
          [log]\nlevel = \"info,sandpool=trace\"\n\
          [backend.local]\nstate_dir = {state_dir:?}\nagent = {:?}\n",
-        agent()
+        crate::agent::agent()
     )
-}
-
-/// The agent that `make` built.
-fn agent() -> PathBuf {
-    let path = std::env::var_os("SANDPOOL_AGENT").map_or_else(
-        || {
-            let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("target/agent")
-                .join(host)
-                .join("agent/sandpool-agent")
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "there is no agent at {}: run `make build`, or set SANDPOOL_AGENT",
-        path.display()
-    );
-    path
 }
 
 /// The names of the servers that have a directory there.
