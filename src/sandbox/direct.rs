@@ -62,6 +62,9 @@ impl Direct {
                 }
                 let read = pin!(streams[index].read_from(pipe)).poll(context);
                 match read {
+                    Poll::Pending if direct.is_found_empty(index) => {
+                        return Poll::Ready((index, 0));
+                    }
                     Poll::Pending => {}
                     Poll::Ready(Ok(read)) if read > 0 => {
                         direct.first = 1 - index;
@@ -84,6 +87,13 @@ impl Direct {
         if let Some(exit) = &mut self.exit {
             exit.left[index] = exit.left[index].saturating_sub(read);
         }
+    }
+
+    /// Whether what was left is gone although the server has not read it: nobody in the sandbox
+    /// shall keep an end waiting by stealing it.
+    fn is_found_empty(&mut self, index: usize) -> bool {
+        let exit = self.exit.as_mut();
+        exit.is_some_and(|exit| std::mem::take(&mut exit.left[index]) > 0)
     }
 
     /// The program has ended: what it left is still read, and what its children write for a while.
