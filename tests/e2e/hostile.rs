@@ -71,6 +71,23 @@ async fn what_was_written_before_the_sandbox_died_is_delivered() {
 }
 
 #[tokio::test]
+async fn what_was_written_to_the_server_cannot_be_read_back() {
+    let (_server, client) = main_pool().await;
+    // gVisor opens the pipe again, for whatever one asks; the host's descriptor can only write.
+    let source = "
+import os
+again = os.open('/proc/self/fd/1', os.O_RDWR | os.O_NONBLOCK)
+os.write(1, b'mine\\n')
+try:
+    os.read(again, 100)
+except OSError as error:
+    print(error.strerror)
+";
+    let done = python(source).run(&client).await;
+    done.printed("mine\nBad file descriptor\n");
+}
+
+#[tokio::test]
 async fn killing_everyone_is_the_end_of_others_only() {
     let (_server, client) = main_pool().await;
     let done = python("import os; os.kill(-1, 9); print('still here')")
