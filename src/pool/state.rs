@@ -408,7 +408,7 @@ impl<S> State<S> {
             return;
         }
         let is_waited_for = self.queue.len() > 0 || !self.warmed;
-        if !is_waited_for && self.starts.put_off(now) {
+        if self.starts.put_off(now) && !is_waited_for {
             return;
         }
         while is_short(self) && self.starts.may_begin(now) {

@@ -74,12 +74,10 @@ impl Inbox {
                 expected: self.received,
             });
         }
-        let received = self.received + data.len() as u64;
-        if received > self.limit {
+        if data.len() as u64 > self.room() {
             return Err(Violation::Credit { limit: self.limit });
         }
-        self.bytes.extend_from_slice(data);
-        self.received = received;
+        self.add(data);
         Ok(())
     }
 
@@ -88,7 +86,7 @@ impl Inbox {
         self.limit - self.received
     }
 
-    /// Adds bytes that did not come from the agent; the caller keeps to [`Self::room`].
+    /// Adds bytes; the caller keeps to [`Self::room`].
     pub(super) fn add(&mut self, data: &[u8]) {
         self.bytes.extend_from_slice(data);
         self.received += data.len() as u64;

@@ -104,11 +104,6 @@ impl Starts {
     /// Forgets a delay that is over, so that nobody is woken for it again.
     pub(super) fn tick(&mut self, now: Instant) {
         self.retry_at = self.retry_at.filter(|at| *at > now);
-        if let Wanted::From(from) = self.wanted
-            && from <= now
-        {
-            self.wanted = Wanted::Now;
-        }
     }
 
     pub(super) fn begin(&mut self, number: Number, now: Instant) {
