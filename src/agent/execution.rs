@@ -1,8 +1,9 @@
 //! One execution, from its start to its exit, whatever becomes of the connections meanwhile.
 
+mod pump;
+
 use std::{
     collections::VecDeque,
-    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,13 +12,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use rustix::process::Pid;
 use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
     sync::{Notify, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 use super::{
@@ -35,9 +34,6 @@ use crate::proto::agent::{
 };
 use crate::reaper::End;
 
-/// What is read from a pipe at once, at most, and the least that is worth a system call.
-const CHUNK: usize = 256 * 1024;
-const MIN_READ: usize = 4096;
 /// How long the pipes of a program that has ended are kept open for its children's output.
 const AFTER_EXIT: Duration = Duration::from_millis(200);
 
@@ -346,103 +342,6 @@ impl Execution {
         });
     }
 
-    /// Gives the input to the program, as fast as it takes it.
-    async fn feed(self: Arc<Self>, stdin: pipe::Sender) {
-        let mut stdin = Some(stdin);
-        loop {
-            let next = {
-                let mut state = self.state();
-                let next = state.input.pop_front();
-                if next.is_none() && state.input_ended {
-                    return;
-                }
-                next
-            };
-            let Some(data) = next else {
-                self.input.notified().await;
-                continue;
-            };
-            if let Some(pipe) = &stdin
-                && write_all(pipe, &data).await.is_err()
-            {
-                // It closed its stdin: what else comes is dropped, and acknowledged.
-                stdin = None;
-            }
-            self.change(|state| state.acknowledged.input_offset += data.len() as u64);
-        }
-    }
-
-    /// Reads a pipe to its end, as fast as there is credit. After the program's end, what was left
-    /// in the pipe is still read, and what its children write until `ended` says.
-    async fn pump(
-        self: Arc<Self>,
-        stream: Stream,
-        mut pipe: pipe::Receiver,
-        mut ended: watch::Receiver<Option<Instant>>,
-    ) {
-        let index = index(stream);
-        let mut left_at_exit: Option<u64> = None;
-        let mut buffer = BytesMut::new();
-        loop {
-            let room = self.room(index).await;
-            // Not for each small read, since pieces of one buffer keep all of it.
-            if buffer.capacity() < MIN_READ {
-                buffer.reserve(CHUNK);
-            }
-            let deadline = *ended.borrow_and_update();
-            let over = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
-            if deadline.is_some() {
-                left_at_exit.get_or_insert_with(|| rustix::io::ioctl_fionread(&pipe).unwrap_or(0));
-            }
-            let drained = left_at_exit == Some(0);
-            let mut within_room = (&mut buffer).limit(room);
-            let read = pipe.read_buf(&mut within_room);
-            let read = if drained {
-                tokio::select! {
-                    biased;
-                    () = over => return,
-                    read = read => read,
-                }
-            } else {
-                tokio::select! {
-                    biased;
-                    read = read => read,
-                    // Someone else read what was left: a pipe is open to everyone in the sandbox.
-                    () = over => return,
-                    _ = ended.changed(), if deadline.is_none() => continue,
-                }
-            };
-            match read {
-                Ok(0) | Err(_) => return,
-                Ok(read) => {
-                    if let Some(left) = &mut left_at_exit {
-                        *left = left.saturating_sub(read as u64);
-                    }
-                    let piece = buffer.split().freeze();
-                    self.change(|state| state.streams[index].push(piece));
-                }
-            }
-        }
-    }
-
-    /// Waits until a stream may have more bytes, and tells how many.
-    async fn room(&self, index: usize) -> usize {
-        loop {
-            // Created before the look, so that no credit is missed.
-            let credited = self.room.notified();
-            let room = self.state().streams[index].room();
-            if room > 0 {
-                return room;
-            }
-            credited.await;
-        }
-    }
-
     async fn collect(&self, start: &Start) -> u32 {
         let mut files = OutputFiles::find(
             &start.working_directory,
@@ -509,17 +408,4 @@ const fn index(stream: Stream) -> usize {
         Stream::Stderr => 1,
         Stream::Files => 2,
     }
-}
-
-async fn write_all(pipe: &pipe::Sender, mut data: &[u8]) -> io::Result<()> {
-    while !data.is_empty() {
-        pipe.writable().await?;
-        match pipe.try_write(data) {
-            // Short writes are usual in gVisor.
-            Ok(written) => data = &data[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! - `connections`: the byte streams that the server comes in by, and who may bring one
 //! - `server`: the gRPC service on each of them
 //! - `crate::reaper`: starting processes and waiting for them
-//! - `executions`: which executions there are; `execution`: one of them, from start to exit
+//! - `executions`: which executions there are; `execution`: one of them, from start to exit, and its pipes
 //! - `outbox`: an output stream's bytes until the server has them
 //! - `interpreters`: the spares that wait for code; `boot`: how they are made to wait
 //! - `pipes`: where a program's output goes: straight to the server, or through the agent
