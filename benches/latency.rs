@@ -129,7 +129,7 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     compare("print(1)", &[], "print(1)\n").await;
     compare(

@@ -103,7 +103,7 @@ fn plain(like: &Path, megabytes: usize) -> f64 {
     rate
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let megabytes = setting("MEGABYTES", 1000);
     let server = Server::start(
@@ -114,14 +114,31 @@ async fn main() {
     let like = server.sandboxes().pop().unwrap();
     std::fs::copy(like.join("config.json"), copy.path().join("config.json")).unwrap();
 
-    println!("\nstdout of {megabytes} MB, MB/s, three rounds\n");
-    println!("| Sandpool | runsc exec to a pipe | ratio |\n|---|---|---|");
-    for _ in 0..3 {
-        let plain = plain(copy.path(), megabytes);
-        let (ours, _) = ours(&server, &loud(megabytes), megabytes).await;
+    let rounds = setting("ROUNDS", 9);
+    let (mut ours_rates, mut plain_rates) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        plain_rates.push(plain(copy.path(), megabytes));
+        let (rate, _) = ours(&server, &loud(megabytes), megabytes).await;
+        ours_rates.push(rate);
         server.settled().await;
-        println!("| {ours:.0} | {plain:.0} | {:.2} |", ours / plain);
     }
+    println!("\nstdout of {megabytes} MB, MB/s, {rounds} rounds, alternating\n");
+    println!("| | lowest | median | highest |\n|---|---|---|---|");
+    let mut medians = Vec::new();
+    for (name, rates) in [
+        ("Sandpool", &mut ours_rates),
+        ("runsc exec to a pipe", &mut plain_rates),
+    ] {
+        rates.sort_by(f64::total_cmp);
+        let median = rates[rates.len() / 2];
+        println!(
+            "| {name} | {:.0} | {median:.0} | {:.0} |",
+            rates[0],
+            rates[rates.len() - 1]
+        );
+        medians.push(median);
+    }
+    println!("\nratio of the medians: {:.2}", medians[0] / medians[1]);
     let (rate, mut delays) = ours(&server, &loud_beside_stderr(megabytes), megabytes).await;
     println!(
         "\nstderr of the same program meanwhile ({rate:.0} MB/s on stdout), from write to client, n = {}: p50 {} ms, p99 {} ms",

@@ -8,14 +8,11 @@ use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    api::{Executions, PoolAdministration},
+    api::{ExecutionServer, Executions, PoolAdministration},
     backend::local::{Machine, StateDirError},
     config::Config,
     dispatch::{Dispatcher, KnownSettings},
-    proto::v1::{
-        self, execution_service_server::ExecutionServiceServer,
-        pool_service_server::PoolServiceServer,
-    },
+    proto::v1::{self, pool_service_server::PoolServiceServer},
 };
 
 /// The largest request: a spec with its files.
@@ -148,11 +145,11 @@ async fn serve(
     };
     serving(tonic_health::ServingStatus::NotServing).await;
 
-    let executions = ExecutionServiceServer::new(Executions {
+    let executions = Executions {
         dispatcher: dispatcher.clone(),
         pools: pools.clone(),
-    })
-    .max_decoding_message_size(MAX_MESSAGE);
+    };
+    let executions = ExecutionServer::new(executions, MAX_MESSAGE);
     let administration = PoolServiceServer::new(PoolAdministration {
         dispatcher: dispatcher.clone(),
         pools,

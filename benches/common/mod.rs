@@ -70,6 +70,8 @@ impl Server {
             .tcp_nodelay(true)
             // As `sandpool run` does.
             .max_frame_size(256 * 1024)
+            .initial_stream_window_size(512 * 1024)
+            .initial_connection_window_size(1 << 20)
             .connect()
             .await
             .unwrap();

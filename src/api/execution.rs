@@ -22,7 +22,7 @@ use crate::{
 
 /// Until access control exists, everyone is this one caller.
 const CALLER: &str = "local";
-/// Messages on their way to the client; each carries 256 KiB at most.
+/// Messages on their way to the client; each carries 512 KiB at most.
 const UPDATES: usize = 4;
 /// Messages from the client that the execution has not taken yet.
 const INPUTS: usize = 4;

@@ -1,14 +1,17 @@
 //! The gRPC edge: requests are checked and translated here, and errors become statuses.
 //!
 //! `execution.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
+//! `service.rs` makes an HTTP service of the first, with the encoding in `answers.rs`.
 //! `translate.rs` turns a public ExecutionSpec into a checked one, `violations.rs` collects what
 //! is wrong with it, `input.rs` checks the order of an Execute call's messages, and `status.rs` is
 //! the only place where an error becomes a gRPC status. Arrows lead from here to `dispatch`;
 //! nothing below knows of tonic.
 
+mod answers;
 mod execution;
 pub mod input;
 mod pools;
+mod service;
 pub mod status;
 pub mod translate;
 mod violations;
@@ -16,4 +19,5 @@ mod whole;
 
 pub use execution::Executions;
 pub use pools::{PoolAdministration, PoolInfo, Pools};
+pub use service::ExecutionServer;
 pub use violations::{InvalidSpec, Violation};

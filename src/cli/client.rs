@@ -9,9 +9,11 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-/// Large enough that a fast program's output is not held up by acknowledgements.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Large enough that a fast program's output is not held up by acknowledgements, and small enough
+/// that what is on its way stays in the processor's caches: with 2 MiB, tonic's default, a loud
+/// program is a quarter slower.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// HTTP/2's default, 16 KiB, costs the server a system call for each of them.
 const MAX_FRAME: u32 = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

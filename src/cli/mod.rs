@@ -12,7 +12,7 @@ mod run;
 mod serve;
 mod sources;
 
-use std::{env, future::Future, io, process::ExitCode};
+use std::{env, future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
@@ -54,11 +54,11 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(args) => block_on(1, serve::main(args)),
-        Command::Run(args) => block_on(OWN_TROUBLE, run::main(args)),
-        Command::Pools(args) => block_on(1, pools::main(args)),
+        Command::Serve(args) => block_on(Builder::new_multi_thread(), 1, serve::main(args)),
+        Command::Run(args) => block_on(one_thread(), OWN_TROUBLE, run::main(args)),
+        Command::Pools(args) => block_on(one_thread(), 1, pools::main(args)),
         Command::Config(args) => config::main(args),
-        Command::Doctor(args) => block_on(1, doctor::main(args)),
+        Command::Doctor(args) => block_on(one_thread(), 1, doctor::main(args)),
     }
 }
 
@@ -73,9 +73,13 @@ fn usage_exit_code(error: &clap::Error) -> u8 {
     }
 }
 
-fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
-    let runtime: io::Result<_> = Builder::new_multi_thread().enable_all().build();
-    match runtime {
+/// For a client: passing each message from thread to thread would be most of its work.
+fn one_thread() -> Builder {
+    Builder::new_current_thread()
+}
+
+fn block_on(mut runtime: Builder, failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
+    match runtime.enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(main);
             // Not waiting for a thread that still reads the terminal.

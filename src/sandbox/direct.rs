@@ -57,7 +57,7 @@ impl Direct {
                 let Some(pipe) = &mut direct.pipes[index] else {
                     continue;
                 };
-                if streams[index].room() == 0 {
+                if !streams[index].takes_more() {
                     continue;
                 }
                 let read = pin!(streams[index].read_from(pipe)).poll(context);

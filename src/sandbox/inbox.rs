@@ -11,9 +11,9 @@ use crate::proto::agent::Credit;
 const FIRST_WINDOW: u64 = 256 * 1024;
 const MAX_WINDOW: u64 = 4 << 20;
 /// What one message to the client carries at most.
-const PIECE: usize = 256 * 1024;
-/// What is read from a pipe at once, at most.
-const READ: usize = 256 * 1024;
+const PIECE: usize = 512 * 1024;
+/// The smallest buffer that a pipe is read into. The largest is a piece.
+const LEAST_BUFFER: usize = 4096;
 
 /// Bytes that came from the agent and were not yet taken by the client: never more than the
 /// window, whatever the agent does.
@@ -24,6 +24,8 @@ pub(super) struct Inbox {
     delivered: u64,
     limit: u64,
     window: u64,
+    /// How large the next buffer for a pipe shall be.
+    buffer: usize,
 }
 
 /// The agent did not keep to the protocol.
@@ -49,6 +51,7 @@ impl Inbox {
             delivered: 0,
             limit: FIRST_WINDOW,
             window: FIRST_WINDOW,
+            buffer: LEAST_BUFFER,
         }
     }
 
@@ -92,14 +95,30 @@ impl Inbox {
         self.received += data.len() as u64;
     }
 
+    /// Whether a pipe is to be read on: not while much is waiting that would have to be moved to
+    /// a larger buffer first.
+    pub(super) fn takes_more(&self) -> bool {
+        let waiting = self.bytes.len();
+        self.room() > 0 && (waiting < PIECE / 4 || waiting < self.bytes.capacity())
+    }
+
     /// Adds what a pipe gives, at least one byte unless it is at its end: how many.
     pub(super) async fn read_from(&mut self, pipe: &mut pipe::Receiver) -> io::Result<u64> {
-        // At most READ, which is a usize.
-        let most = self.room().min(READ as u64) as usize;
-        self.bytes.reserve(most);
-        let read = pipe.read_buf(&mut (&mut self.bytes).limit(most)).await? as u64;
-        self.received += read;
-        Ok(read)
+        if self.bytes.len() == self.bytes.capacity() {
+            self.bytes.reserve(self.buffer);
+        }
+        let spare = self.bytes.capacity() - self.bytes.len();
+        // At most what is spare, which is a usize.
+        let most = self.room().min(spare as u64) as usize;
+        let read = pipe.read_buf(&mut (&mut self.bytes).limit(most)).await?;
+        self.received += read as u64;
+        // What is quiet costs little, and what is loud goes in few messages.
+        if read == spare {
+            self.buffer = (self.buffer * 2).min(PIECE);
+        } else if read < self.buffer / 8 {
+            self.buffer = (self.buffer / 2).max(LEAST_BUFFER);
+        }
+        Ok(read as u64)
     }
 
     /// Drops the last `bytes` of what waits, and of what will never be sent to anyone.
