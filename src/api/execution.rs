@@ -22,8 +22,8 @@ use crate::{
 
 /// Until access control exists, everyone is this one caller.
 const CALLER: &str = "local";
-/// Messages on their way to the client; each carries 512 KiB at most.
-const UPDATES: usize = 4;
+/// Messages on their way to the client; each carries 1 MiB at most.
+const UPDATES: usize = 2;
 /// Messages from the client that the execution has not taken yet.
 const INPUTS: usize = 4;
 

@@ -11,7 +11,7 @@ use crate::proto::agent::Credit;
 const FIRST_WINDOW: u64 = 256 * 1024;
 const MAX_WINDOW: u64 = 4 << 20;
 /// What one message to the client carries at most.
-const PIECE: usize = 512 * 1024;
+const PIECE: usize = 1 << 20;
 /// The smallest buffer that a pipe is read into. The largest is a piece.
 const LEAST_BUFFER: usize = 4096;
 
