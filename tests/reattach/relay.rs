@@ -77,7 +77,6 @@ impl Faults {
         }
     }
 
-    /// What ends the next connection of which nothing was planned yet. Further ones last.
     /// Waits until so many attempts to connect have been refused.
     pub(crate) async fn has_refused(&self, attempts: usize) {
         let mut refused = self.refused.subscribe();
@@ -89,6 +88,7 @@ impl Faults {
         self.direct_output.store(true, Ordering::SeqCst);
     }
 
+    /// What ends the next connection of which nothing was planned yet. Further ones last.
     pub(crate) fn plan(&self, when: When, fault: Fault) {
         self.planned.lock().unwrap().push_back((when, fault));
     }
