@@ -1,6 +1,6 @@
 //! Clients that go away or stop listening. Each time the pool is full again afterwards.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::*;
 
@@ -64,10 +64,12 @@ async fn a_connection_that_closes_or_resets_cancels_what_runs_over_it() {
 
 #[tokio::test]
 async fn a_silent_client_is_given_up() {
-    let server = shared();
+    let (server, client) = main_pool().await;
+    let watched = exclusive(&client).await;
     let proxy = Proxy::before(server.address).await;
     let other = Client::to(proxy.address).await;
     let mut execution = bash("echo ready; sleep 1000")
+        .pool(watched.name)
         .timeout(PATIENCE * 2)
         .start(&other)
         .await;
@@ -75,11 +77,8 @@ async fn a_silent_client_is_given_up() {
     execution.until_stdout("ready").await;
     proxy.silence().await;
     // Keepalive asks after 15 s, and gives up 10 s later.
-    let since = Instant::now();
-    while server.sandbox(&id).exists() {
-        assert!(since.elapsed() < PATIENCE, "it is still there");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    client.wait_full(watched.name).await;
+    assert!(!server.sandbox(&id).exists(), "it is still there");
     assert_eq!(outcome_in_log(&server, &id), "cancelled");
 }
 

@@ -1,7 +1,5 @@
 //! What happens to a sandbox from outside: it is killed or frozen, in use or idle.
 
-use std::time::Duration;
-
 use crate::harness::*;
 
 #[tokio::test]
@@ -76,16 +74,11 @@ for line in iter(input, 'end'):
     // Frozen, it answers no keepalive, so the connection is given up after 25 s.
     server.sandbox(&id).signal(libc::SIGSTOP);
     execution.send("b\n").await;
-    soon("the cut", async {
-        while !server
-            .log()
-            .lines()
-            .any(|line| line.contains("connection was cut") && line.contains(&id))
-        {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    server
+        .logged("the cut", |line| {
+            line.contains("connection was cut") && line.contains(&id)
+        })
+        .await;
     execution.send("c\n").await;
     server.sandbox(&id).signal(libc::SIGCONT);
     execution.until_stdout("c\n").await;

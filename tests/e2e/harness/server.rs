@@ -18,6 +18,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::io::AsyncBufReadExt;
 
 use super::{HostSandbox, PATIENCE, host};
 
@@ -190,6 +191,28 @@ impl Server {
     /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a line in the log, or finds it there.
+    pub async fn logged(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        let mut tail = tokio::process::Command::new("tail")
+            .args(["-n", "+1", "-f"])
+            .arg(&self.log)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = tokio::io::BufReader::new(tail.stdout.take().unwrap());
+        let mut lines = log.lines();
+        super::soon(what, async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if wanted(&line) {
+                    return;
+                }
+            }
+            panic!("tail ended");
+        })
+        .await;
     }
 
     /// Asks it to end.
