@@ -1,6 +1,9 @@
 //! `sandpool serve`
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,13 +62,20 @@ async fn serve(args: ServeArgs) -> Result<(), ServeCommandError> {
 
 /// On stdout, where the log is not: what waits for the server can read it line by line.
 fn announce(running: Running) {
-    println!("listening on {}", running.address);
+    say(&format!("listening on {}", running.address));
     tokio::spawn(async move {
         // An error says that the server ended before; it says why itself.
         if running.warm.await.is_ok() {
             // As this program was called, which is how it will be found again.
             let program = std::env::args().next().unwrap_or_else(|| "sandpool".into());
-            println!("ready\ntry: {program} run --language python -c 'print(6 * 7)'");
+            say(&format!(
+                "ready\ntry: {program} run --language python -c 'print(6 * 7)'"
+            ));
         }
     });
+}
+
+/// Whoever has closed our stdout does not want to know.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -16,6 +16,7 @@ mod harness;
 
 mod bad_input;
 mod clients;
+mod command_line;
 mod files;
 mod hostile;
 mod ids;

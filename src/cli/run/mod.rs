@@ -96,8 +96,8 @@ enum RunError {
     Output(std::io::Error),
     #[error("the server ended the call without saying how the program ended")]
     NoOutcome,
-    #[error("the call crashed: {0}")]
-    Crashed(tokio::task::JoinError),
+    #[error("writing the output crashed: {0}")]
+    Crashed(#[from] tokio::task::JoinError),
 }
 
 pub(super) async fn main(args: RunArgs) -> ExitCode {

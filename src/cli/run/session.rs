@@ -10,9 +10,11 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     sync::{Notify, mpsc},
-    task::block_in_place,
+    task::{JoinError, spawn_blocking},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
@@ -64,54 +66,67 @@ pub(super) async fn run(
         stdout: raw(io::stdout().as_fd())?,
         stderr: raw(io::stderr().as_fd())?,
     };
-    // A task of its own, since writing to whoever reads our output may block, and cancelling must
-    // not wait for that.
-    let mut call = tokio::spawn(async move {
+    let call = async move {
         let answers = client.execute(ReceiverStream::new(receiver)).await;
         let answers = answers.map_err(ClientError::from)?.into_inner();
         session.follow(answers).await
-    });
+    };
     tokio::select! {
-        end = &mut call => end.unwrap_or_else(|error| Err(RunError::Crashed(error))),
+        end = call => end,
+        // Dropping the call ends it on the server, too.
         () = cancel.notified() => {
-            // Dropping the call ends it on the server, too.
-            call.abort();
-            eprintln!("sandpool: cancelled");
+            if takes_more(io::stderr().as_fd()) {
+                eprintln!("sandpool: cancelled");
+            }
             Ok(CANCELLED)
         }
     }
 }
 
 /// The same file, without std's buffer and its lines.
-fn raw(fd: BorrowedFd<'_>) -> Result<File, RunError> {
+fn raw(fd: BorrowedFd<'_>) -> Result<Arc<File>, RunError> {
     let owned = fd.try_clone_to_owned().map_err(RunError::Output)?;
-    Ok(File::from(owned))
+    Ok(Arc::new(File::from(owned)))
+}
+
+/// Whether a line can be written without waiting for a reader who may never come.
+fn takes_more(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Writes on another thread: whoever reads our output may be slow, and signals, standard input and
+/// the connection's pings must not wait for that.
+async fn write(file: &Arc<File>, bytes: Bytes) -> Result<io::Result<()>, JoinError> {
+    let file = file.clone();
+    spawn_blocking(move || (&*file).write_all(&bytes)).await
 }
 
 struct Session {
     started: Arc<AtomicBool>,
     sink: Option<FileSink>,
-    stdout: File,
-    stderr: File,
+    stdout: Arc<File>,
+    stderr: Arc<File>,
 }
 
 impl Session {
     async fn follow(&mut self, mut answers: Streaming<ExecuteResponse>) -> Result<u8, RunError> {
         while let Some(answer) = answers.message().await.map_err(ClientError::from)? {
             let written = match answer.event {
-                Some(Event::Stdout(bytes)) => block_in_place(|| self.stdout.write_all(&bytes)),
-                Some(Event::Stderr(bytes)) => block_in_place(|| self.stderr.write_all(&bytes)),
+                Some(Event::Stdout(bytes)) => write(&self.stdout, bytes).await?,
+                Some(Event::Stderr(bytes)) => write(&self.stderr, bytes).await?,
                 Some(Event::Started(_)) => {
                     self.started.store(true, Ordering::Relaxed);
                     Ok(())
                 }
                 Some(Event::OutputFile(piece)) => {
                     if let Some(sink) = &mut self.sink {
-                        block_in_place(|| sink.write(&piece))?;
+                        // A regular file, which takes what it is given at once.
+                        sink.write(&piece)?;
                     }
                     Ok(())
                 }
-                Some(Event::Finished(finished)) => return finish(&finished),
+                Some(Event::Finished(finished)) => return self.finish(&finished).await,
                 None => Ok(()),
             };
             match written {
@@ -122,16 +137,22 @@ impl Session {
         }
         Err(RunError::NoOutcome)
     }
-}
 
-fn finish(finished: &Finished) -> Result<u8, RunError> {
-    let exit = Exit::of(finished).ok_or(RunError::NoOutcome)?;
-    if let Some(message) = exit.message {
-        eprintln!("sandpool: {message}");
+    /// What there is to be said goes the way of the program's output, so that it can be cancelled.
+    async fn finish(&self, finished: &Finished) -> Result<u8, RunError> {
+        let exit = Exit::of(finished).ok_or(RunError::NoOutcome)?;
+        let mut words = String::new();
+        if let Some(message) = exit.message {
+            words += &format!("sandpool: {message}\n");
+        }
+        let omitted = finished.usage.map_or(0, |usage| usage.output_files_omitted);
+        if omitted > 0 {
+            words += &format!(
+                "sandpool: {omitted} output files were left out: too large, or not readable\n"
+            );
+        }
+        // Nothing can be done for a stderr that takes nothing.
+        let _ = write(&self.stderr, words.into()).await?;
+        Ok(exit.code)
     }
-    let omitted = finished.usage.map_or(0, |usage| usage.output_files_omitted);
-    if omitted > 0 {
-        eprintln!("sandpool: {omitted} output files were left out: too large, or not readable");
-    }
-    Ok(exit.code)
 }

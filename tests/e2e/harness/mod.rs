@@ -21,7 +21,7 @@ use std::{future::Future, time::Duration};
 pub use self::{
     client::Client,
     execution::{Done, Execution},
-    host::HostSandbox,
+    host::{HostSandbox, kill},
     pools::next_that,
     proxy::Proxy,
     server::{Server, state_dir},
