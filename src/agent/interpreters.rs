@@ -119,7 +119,7 @@ struct State {
     languages: HashMap<String, Configured>,
     env: BTreeMap<String, String>,
     spares: HashMap<String, Vec<Spare>>,
-    /// One for each program that will be started.
+    /// One for each interpreter that will wait.
     direct: Vec<DirectPair>,
 }
 
@@ -157,7 +157,8 @@ impl Interpreters {
             };
             let preload = language.preload.join(" ");
             for _ in 0..language.spares {
-                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new());
+                let direct = self.state().direct.pop();
+                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new(), direct);
                 booting.push((language.name.clone(), preload.clone(), spare));
             }
             let configured = Configured {
@@ -204,7 +205,7 @@ impl Interpreters {
                     Some(language) => (language.boot, language.interpreter.clone()),
                     None => return Err(io::Error::other("the agent does not know the language")),
                 };
-                let mut spare = self.spawn(boot, &interpreter, env)?;
+                let mut spare = self.spawn(boot, &interpreter, env, None)?;
                 spare.control.write_all(b"\n").await?;
                 spare
             }
@@ -247,7 +248,7 @@ impl Interpreters {
             .envs(&self.state().env)
             .envs(env)
             .current_dir(working_directory);
-        let (process, pipes) = self.start(command)?;
+        let (process, pipes) = self.start(command, None)?;
         Ok(Program {
             process,
             pipes,
@@ -262,6 +263,7 @@ impl Interpreters {
         boot: Boot,
         interpreter: &str,
         env: &BTreeMap<String, String>,
+        direct: Option<DirectPair>,
     ) -> io::Result<Spare> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let dir = Path::new(RUN_DIR).join(number.to_string());
@@ -307,7 +309,7 @@ impl Interpreters {
                 Ok(())
             });
         }
-        let (process, pipes) = self.start(command)?;
+        let (process, pipes) = self.start(command, direct)?;
         Ok(Spare {
             process,
             pipes,
@@ -318,8 +320,11 @@ impl Interpreters {
         })
     }
 
-    fn start(&self, mut command: Command) -> io::Result<(Process, Pipes)> {
-        let direct = self.state().direct.pop();
+    fn start(
+        &self,
+        mut command: Command,
+        direct: Option<DirectPair>,
+    ) -> io::Result<(Process, Pipes)> {
         let pipes = Pipes::attach(&mut command, direct)?;
         // The command, and with it the program's ends of the pipes, is dropped in there: the
         // agent must not keep them open.

@@ -109,8 +109,8 @@ impl Sandbox {
         preparation: &Preparation,
     ) -> Result<Self, StartFailure> {
         let spares: u32 = preparation.languages.iter().map(|it| it.spares).sum();
-        // The rehearsal's, and one for a program that no spare can take.
-        let started = backend.start(&id, spares + 2).await?;
+        // The rehearsal's, too.
+        let started = backend.start(&id, spares + 1).await?;
         let outputs: Vec<_> = started.outputs.into_iter().map(Some).collect();
         let channel = Channel::connect(started.channel)
             .await

@@ -45,6 +45,29 @@ async fn binary_output_is_untouched() {
     assert!(done.stderr == expected);
 }
 
+/// To a pipe of the host's gVisor writes what there is room for, and CPython's unbuffered streams
+/// do not go on with the rest.
+#[tokio::test]
+async fn what_a_program_that_was_started_for_the_call_writes_at_once_is_written_whole() {
+    let (_server, client) = main_pool().await;
+    let source = "print('x' * 3_000_000)";
+    let fresh = python(source).env("PYTHONUNBUFFERED", "1");
+    let command = command(&["python3", "-u", "-c", source]);
+    let expected = "x".repeat(3_000_000) + "\n";
+    for spec in [fresh, command] {
+        let done = spec.run(&client).await.exited(0);
+        assert!(done.out() == expected, "{} bytes", done.stdout.len());
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_cut_short_says_so() {
+    let (_server, client) = main_pool().await;
+    let source = "import os\nsent = sum(os.write(1, b'x' * 3_000_000) for _ in range(3))\nos.write(2, b'%d' % sent)";
+    let done = python(source).run(&client).await.exited(0);
+    assert_eq!(done.err(), done.stdout.len().to_string());
+}
+
 #[tokio::test]
 async fn binary_input_is_untouched() {
     let (_server, client) = main_pool().await;
