@@ -1,6 +1,7 @@
 //! What happens to a sandbox from outside: it is killed or frozen, in use or idle.
 
 use crate::harness::*;
+use v1::{finished::Outcome, sandbox_lost::Cause};
 
 #[tokio::test]
 async fn a_sandbox_killed_while_it_is_used_is_lost_with_its_cause() {
@@ -54,6 +55,31 @@ async fn a_sandbox_that_does_not_start_the_program_is_replaced_by_another() {
     assert_ne!(done.sandbox(), frozen);
     client.wait_full(watched.name).await;
     assert!(!server.sandbox(frozen).exists());
+}
+
+#[tokio::test]
+async fn a_program_that_no_sandbox_starts_is_lost_before_its_start() {
+    let server = Server::with(
+        "[pools.main]\nmin_idle = 3\nmax_sandboxes = 4\nstart_delay = \"10s\"\nlanguages.bash = {}\n",
+    )
+    .start();
+    let client = server.client().await;
+    let frozen = server.sandboxes("main");
+    assert_eq!(frozen.len(), 3);
+    for sandbox in &frozen {
+        server.sandbox(sandbox).signal(libc::SIGSTOP);
+    }
+    let done = bash("echo never").run(&client).await;
+    let Outcome::SandboxLost(lost) = done.outcome() else {
+        panic!("{}", done.describe());
+    };
+    assert_eq!(lost.cause(), Cause::BeforeStart, "{}", lost.reason);
+    assert!(done.stdout.is_empty());
+    assert!(done.timings().started.is_none());
+    client.wait_full("main").await;
+    let left = server.sandboxes("main");
+    assert!(frozen.iter().all(|frozen| !left.contains(frozen)));
+    bash("echo next").run(&client).await.printed("next\n");
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ use std::{
     time::Instant,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use tempfile::TempDir;
 use tokio::io::AsyncBufReadExt;
 
@@ -241,16 +245,15 @@ impl Server {
         if let Some(status) = *ended {
             return status;
         }
-        let deadline = Instant::now() + PATIENCE;
         let mut child = self.child.lock().unwrap();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                *ended = Some(status);
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the server does not end");
-            thread::sleep(std::time::Duration::from_millis(20));
-        }
+        let pid = Pid::from_child(&child);
+        let end = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let patience = Timespec::try_from(PATIENCE).unwrap();
+        let ready = poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&patience));
+        assert_eq!(ready, Ok(1), "the server does not end");
+        let status = child.wait().unwrap();
+        *ended = Some(status);
+        status
     }
 
     /// A sandbox of it, as the machine sees it.
