@@ -1,5 +1,7 @@
 //! No run sees anything of another one, and the log nothing of any.
 
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
 use crate::harness::*;
 
 #[tokio::test]
@@ -105,4 +107,49 @@ async fn no_secret_of_a_run_is_logged_or_listed() {
         .await
         .unwrap();
     assert!(!format!("{pools:?}").contains("never-logged"));
+}
+
+/// runsc's command line, and the agent in plain namespaces of this machine behind it.
+const NOT_GVISOR: &str = r#"#!/bin/bash
+set -e
+[[ " $* " = *" run "* ]] || { echo "runsc version release-false"; exit; }
+while [[ $# -gt 0 ]]; do
+    case $1 in
+    --bundle) bundle=$2 ;;
+    --pid-file) pid_file=$2 ;;
+    --pass-fd=*) from_to=${1#*=}; eval "exec ${from_to#*:}>&${from_to%:*}" ;;
+    esac
+    shift
+done
+cgroup=$(grep -o '"cgroupsPath": *"[^"]*"' "$bundle/config.json" | cut -d'"' -f4)
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/{memory,pids}; do
+    [[ -e $hierarchy/cgroup.procs ]] || continue
+    mkdir -p "$hierarchy$cgroup"
+    echo $$ >"$hierarchy$cgroup/cgroup.procs"
+done
+unshare --pid --mount --fork bash -c 'mount -t tmpfs none /run; exec "$@"' - "$AGENT" <&0 &
+echo $! >"$pid_file"
+"#;
+
+#[tokio::test]
+async fn a_sandbox_that_is_not_gvisor_is_never_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let runsc = dir.path().join("runsc");
+    std::fs::write(&runsc, NOT_GVISOR).unwrap();
+    std::fs::set_permissions(&runsc, PermissionsExt::from_mode(0o755)).unwrap();
+    let server = Server::with("[pools.main]\nmin_idle = 1\nlanguages.bash = {}\n")
+        .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
+        .env("AGENT", crate::agent::agent())
+        .start_cold();
+    let client = server.client().await;
+    let refused = client
+        .wait_for("main", "that it is not gVisor", |pool| {
+            let health = pool.health.as_ref().unwrap();
+            health.reason.contains("the sandbox is not gVisor")
+        })
+        .await;
+    assert_eq!(refused.counts.unwrap().idle, 0);
+    let spec = bash("echo never").queue_timeout(Duration::from_secs(1));
+    let status = spec.refused(&client).await;
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
 }

@@ -35,6 +35,7 @@ pub fn state_dir() -> Arc<TempDir> {
 /// A server that is not started yet.
 pub struct ServerBuilder {
     config: String,
+    env: Vec<(&'static str, PathBuf)>,
     state_dir: Arc<TempDir>,
 }
 
@@ -42,6 +43,12 @@ impl ServerBuilder {
     /// Shares a state directory with other servers.
     pub fn state_dir(mut self, dir: &Arc<TempDir>) -> Self {
         self.state_dir = dir.clone();
+        self
+    }
+
+    /// Sets an environment variable of the server's.
+    pub fn env(mut self, name: &'static str, value: PathBuf) -> Self {
+        self.env.push((name, value));
         self
     }
 
@@ -54,7 +61,11 @@ impl ServerBuilder {
 
     /// Starts the server, and waits until it listens.
     pub fn start_cold(self) -> Server {
-        let Self { config, state_dir } = self;
+        let Self {
+            config,
+            env,
+            state_dir,
+        } = self;
         let own = tempfile::tempdir().unwrap();
         let config_path = own.path().join("sandpool.toml");
         fs::write(&config_path, config_text(&config, state_dir.path())).unwrap();
@@ -66,6 +77,7 @@ impl ServerBuilder {
             .arg("serve")
             .arg("--config")
             .arg(&config_path)
+            .envs(env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap());
@@ -167,6 +179,7 @@ impl Server {
     pub fn with(config: &str) -> ServerBuilder {
         ServerBuilder {
             config: config.to_owned(),
+            env: Vec::new(),
             state_dir: state_dir(),
         }
     }
