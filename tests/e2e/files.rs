@@ -190,3 +190,23 @@ async fn a_file_that_a_program_made_unreadable_is_counted() {
         2
     );
 }
+
+#[tokio::test]
+async fn node_finds_modules_in_the_working_directory() {
+    let (_server, client) = main_pool().await;
+    let source = "
+const own = require('./own'), data = require('./data.json'), it = require('it');
+console.log(own.twice(data.n), it);
+try { require('./none') } catch (e) { console.log(e.code, e.message.split('\\n')[0]) }
+";
+    node(source)
+        .pool("node")
+        .directory("project")
+        .file("own.js", "exports.twice = require('./other')")
+        .file("other.js", "module.exports = (n) => 2 * n")
+        .file("data.json", "{\"n\": 21}")
+        .file("node_modules/it/index.js", "module.exports = 'it'")
+        .run(&client)
+        .await
+        .printed("42 it\nMODULE_NOT_FOUND Cannot find module './none'\n");
+}

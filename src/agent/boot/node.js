@@ -26,4 +26,24 @@
   process.chdir(fields[0]);
   process.argv.push(...fields.slice(2, 2 + count));
   process.execArgv.length = 0;
+
+  // What the script does not find beside itself it finds in the working directory.
+  const Module = require('module');
+  const resolve = Module._resolveFilename;
+  const here = Object.assign(new Module(`${fields[0]}/main.js`), {
+    filename: `${fields[0]}/main.js`,
+    paths: Module._nodeModulePaths(fields[0]),
+  });
+  Module._resolveFilename = function (request, parent, ...rest) {
+    try {
+      return resolve.call(this, request, parent, ...rest);
+    } catch (error) {
+      if (error.code !== 'MODULE_NOT_FOUND' || parent?.filename !== process.argv[1]) throw error;
+      try {
+        return resolve.call(this, request, here, ...rest);
+      } catch {
+        throw error;
+      }
+    }
+  };
 }
