@@ -3,17 +3,22 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve install build server agent check deny test bench clean
+.PHONY: serve rust install build server agent check deny test bench clean
 
 CARGO ?= cargo
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# Starting sandboxes needs root, building does not.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # The agent runs in whatever image: static, small, and apart from the server's own artefacts,
 # since its RUSTFLAGS would have cargo build everything twice.
 AGENT := target/agent/$(HOST)/agent/sandpool-agent
 
 ## serve: install what is missing, build, and run the server on 127.0.0.1:50051
-serve: install build
-	target/release/sandpool serve
+serve: rust install build
+	$(SUDO) target/release/sandpool serve
+
+rust:
+	@command -v $(CARGO) >/dev/null || { echo "install Rust first: https://rustup.rs" >&2; exit 1; }
 
 ## install: runsc, python3 and bash, where the machine lacks them
 install:

@@ -54,6 +54,8 @@ install_runsc() {
     "debian 12")
         # bookworm's own runsc is of 2022; backports has the one that sandpool is tested with.
         if ! has_backports; then
+            # Without lists, as in a new image, apt does not name its mirror.
+            apt_update
             mirror=$(debian_mirror bookworm)
             line="deb ${mirror:-http://deb.debian.org/debian} bookworm-backports main"
             say "adding bookworm-backports to /etc/apt/sources.list.d"
