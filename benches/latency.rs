@@ -1,7 +1,7 @@
 //! How long a program takes through Sandpool, beside the floor (see `common/floor.rs`).
 //!
 //! Each sample is the first use of a fresh, warm sandbox that was idle before; samples of both
-//! sides alternate. SAMPLES and IDLE_MS shorten a run.
+//! sides alternate. SAMPLES and IDLE_MS shorten a run, ONLY=print or ONLY=numpy halves it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -131,11 +131,14 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    compare("print(1)", &[], "print(1)\n").await;
-    compare(
-        "numpy, preloaded and used",
-        &["numpy"],
-        "import numpy\nprint(numpy.arange(10).sum())\n",
-    )
-    .await;
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let numpy = "import numpy\nprint(numpy.arange(10).sum())\n";
+    for (name, preload, source) in [
+        ("print(1)", &[][..], "print(1)\n"),
+        ("numpy, preloaded and used", &["numpy"], numpy),
+    ] {
+        if name.contains(&only) {
+            compare(name, preload, source).await;
+        }
+    }
 }
