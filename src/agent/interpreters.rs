@@ -119,8 +119,6 @@ struct State {
     languages: HashMap<String, Configured>,
     env: BTreeMap<String, String>,
     spares: HashMap<String, Vec<Spare>>,
-    /// One for each interpreter that will wait.
-    direct: Vec<DirectPair>,
 }
 
 impl Interpreters {
@@ -136,20 +134,17 @@ impl Interpreters {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the spares, all at once, and waits until each waits. Returns what failed.
+    /// Starts the spares, all at once, each with a pair of `direct` while there are any, and waits
+    /// until each waits. Returns what failed.
     pub(super) async fn prepare(
         &self,
         languages: Vec<Language>,
         env: BTreeMap<String, String>,
-        direct: Vec<DirectPair>,
+        mut direct: Vec<DirectPair>,
     ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut booting = Vec::new();
-        {
-            let mut state = self.state();
-            state.env = env;
-            state.direct.extend(direct);
-        }
+        self.state().env = env;
         for language in languages {
             let Some(boot) = BOOTS.iter().find(|boot| boot.name == language.name) else {
                 failures.push(format!("{}: no such language", language.name));
@@ -157,8 +152,8 @@ impl Interpreters {
             };
             let preload = language.preload.join(" ");
             for _ in 0..language.spares {
-                let direct = self.state().direct.pop();
-                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new(), direct);
+                let pair = direct.pop();
+                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new(), pair);
                 booting.push((language.name.clone(), preload.clone(), spare));
             }
             let configured = Configured {

@@ -2,10 +2,10 @@
 //!
 //! Where the backend can give a sandbox descriptors of the host's, an interpreter that waits for
 //! its program writes its output straight to the server: no copy by the agent, and no waiting for
-//! the agent's turn. gVisor's
-//! kernel lets a process that waits in the sandbox wait for up to 20 ms longer while another one
-//! computes (its goroutine is queued behind the thread that waits for the computing process, until
-//! Go's monitor finds out), so output that has to pass through the agent is late by as much.
+//! the agent's turn. gVisor's kernel lets a process that waits in the sandbox wait for up to 20 ms
+//! longer while another one computes (its goroutine is queued behind the thread that waits for the
+//! computing process, until Go's monitor finds out), so output that has to pass through the agent
+//! is late by as much.
 //!
 //! Programs that start when they are asked for have pipes of gVisor's. To one of the host's, gVisor
 //! writes what there is room for, and answers with that, where Linux waits until all is written. The

@@ -15,6 +15,27 @@
   let line = '';
   for (let c = read(1); c[0] !== 10; c = read(1)) line += c.toString('latin1');
   for (const name of line.split(' ').filter(Boolean)) require(name);
+
+  // What the script does not find beside itself it finds in the working directory.
+  const Module = require('module');
+  const resolve = Module._resolveFilename;
+  let here;
+  Module._resolveFilename = function (request, parent, ...rest) {
+    try {
+      return resolve.call(this, request, parent, ...rest);
+    } catch (error) {
+      if (error.code !== 'MODULE_NOT_FOUND' || parent?.filename !== process.argv[1]) throw error;
+      const filename = `${here}/main.js`;
+      const main = new Module(filename);
+      Object.assign(main, { filename, paths: Module._nodeModulePaths(here) });
+      try {
+        return resolve.call(this, request, main, ...rest);
+      } catch {
+        throw error;
+      }
+    }
+  };
+
   fs.writeSync(3, 'r');
   const fields = read(read(4).readUInt32BE()).toString().split('\0');
   fs.closeSync(3);
@@ -23,27 +44,8 @@
     const at = field.indexOf('=');
     process.env[field.slice(0, at)] = field.slice(at + 1);
   }
-  process.chdir(fields[0]);
+  here = fields[0];
+  process.chdir(here);
   process.argv.push(...fields.slice(2, 2 + count));
   process.execArgv.length = 0;
-
-  // What the script does not find beside itself it finds in the working directory.
-  const Module = require('module');
-  const resolve = Module._resolveFilename;
-  const here = Object.assign(new Module(`${fields[0]}/main.js`), {
-    filename: `${fields[0]}/main.js`,
-    paths: Module._nodeModulePaths(fields[0]),
-  });
-  Module._resolveFilename = function (request, parent, ...rest) {
-    try {
-      return resolve.call(this, request, parent, ...rest);
-    } catch (error) {
-      if (error.code !== 'MODULE_NOT_FOUND' || parent?.filename !== process.argv[1]) throw error;
-      try {
-        return resolve.call(this, request, here, ...rest);
-      } catch {
-        throw error;
-      }
-    }
-  };
 }

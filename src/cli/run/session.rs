@@ -151,8 +151,10 @@ impl Session {
                 "sandpool: {omitted} output files were left out: too large, or not readable\n"
             );
         }
-        // Nothing can be done for a stderr that takes nothing.
-        let _ = write(&self.stderr, words.into()).await?;
+        if !words.is_empty() {
+            // Nothing can be done for a stderr that takes nothing.
+            let _ = write(&self.stderr, words.into()).await?;
+        }
         Ok(exit.code)
     }
 }
