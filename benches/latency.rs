@@ -1,7 +1,7 @@
 //! How long a program takes through Sandpool, beside the floor (see `common/floor.rs`).
 //!
 //! Each sample is the first use of a fresh, warm sandbox that was idle before; samples of both
-//! sides alternate. SAMPLES and IDLE_MS shorten a run, ONLY=print or ONLY=numpy halves it.
+//! sides alternate, and so does which one goes first. SAMPLES and IDLE_MS shorten a run, ONLY=print or ONLY=numpy halves it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -69,14 +69,19 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
     .await;
     let mut client = server.client();
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for _ in 0..samples {
+    for sample in 0..samples {
         let like = server.sandboxes().pop().unwrap();
-        let waiting = Floor::start(&like, &preload.join(" "), source);
-        tokio::time::sleep(idle).await;
-        floor.push(waiting.run());
-        tokio::time::sleep(idle).await;
-        ours.push(execute(&mut client, source).await);
-        server.settled().await;
+        let mut waiting = Some(Floor::start(&like, &preload.join(" "), source));
+        // They take turns in going first: the second one has been idle for longer.
+        for ours_now in [sample % 2 == 0, sample % 2 == 1] {
+            tokio::time::sleep(idle).await;
+            if ours_now {
+                ours.push(execute(&mut client, source).await);
+                server.settled().await;
+            } else {
+                floor.extend(waiting.take().map(Floor::run));
+            }
+        }
     }
 
     println!("\n{name}, n = {samples} fresh sandboxes a side, idle for {idle:?} before\n");
