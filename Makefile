@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test bench clean
+.PHONY: serve rust install build server agent check deny test bench cluster cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -55,6 +55,14 @@ test: install agent
 ## bench: the figures that README shows
 bench: install build
 	SANDPOOL_AGENT="$(CURDIR)/target/release/sandpool-agent" $(CARGO) bench --locked
+
+## cluster: a Kubernetes cluster with gVisor on this machine, for tests (NODES=1)
+NODES ?= 1
+cluster:
+	$(SUDO) tests/cluster/cluster up $(NODES)
+
+cluster-down:
+	$(SUDO) tests/cluster/cluster down
 
 clean:
 	$(CARGO) clean
