@@ -12,7 +12,7 @@
 //! interpreters' own output goes on with the rest; `python3 -u` does not and loses it.
 
 use std::{
-    io::{self, PipeWriter},
+    io,
     os::fd::{FromRawFd, OwnedFd},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -80,7 +80,7 @@ pub(super) enum Outputs {
 
 /// A program's three pipes.
 pub(super) struct Pipes {
-    pub(super) stdin: PipeWriter,
+    pub(super) stdin: pipe::Sender,
     pub(super) outputs: Outputs,
 }
 
@@ -105,7 +105,7 @@ impl Pipes {
             }
         };
         Ok(Self {
-            stdin: our_stdin,
+            stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
             outputs,
         })
     }
