@@ -6,34 +6,20 @@ set -euo pipefail
 # The last release that the Go of Debian 12 builds.
 grpcurl_version=v1.8.9
 
-say() { echo "install: $*" >&2; }
-
-have() { command -v "$1" >/dev/null 2>&1; }
-
-apt_install() {
-    if ! have apt-get; then
-        say "install $* with your system's package manager"
-        exit 1
-    fi
-    local as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq </dev/null >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
-}
+. "$(dirname "$0")/apt.sh"
 
 system_python=/usr/bin/python3
 [ -x "$system_python" ] || system_python=/usr/local/bin/python3
-"$system_python" -c 'import numpy' 2>/dev/null || apt_install python3-numpy
+"$system_python" -c 'import numpy' 2>/dev/null || apt_install --no-install-recommends python3-numpy
 
 # Distributions keep the test suite apart: Debian in libpython3.11-testsuite, Fedora in python3-test.
 if ! "$system_python" -c 'import test.test_bisect' 2>/dev/null; then
     version=$("$system_python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    apt_install "libpython$version-testsuite"
+    apt_install --no-install-recommends "libpython$version-testsuite"
 fi
 
 if ! have grpcurl; then
-    have go || apt_install golang-go ca-certificates
+    have go || apt_install --no-install-recommends golang-go ca-certificates
     say "building grpcurl $grpcurl_version"
     bin=/usr/local/bin
     [ -w "$bin" ] || bin="$HOME/.local/bin"
