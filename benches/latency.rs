@@ -1,7 +1,8 @@
 //! How long a program takes through Sandpool, beside the floor (see `common/floor.rs`).
 //!
 //! Each sample is the first use of a fresh, warm sandbox that was idle before; samples of both
-//! sides alternate, and so does which one goes first. SAMPLES and IDLE_MS shorten a run, ONLY=print or ONLY=numpy halves it.
+//! sides alternate, and so does which one goes first. SAMPLES and IDLE_MS shorten a run, ONLY=print
+//! or ONLY=numpy halves it.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -71,16 +72,19 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for sample in 0..samples {
         let like = server.sandboxes().pop().unwrap();
-        let mut waiting = Some(Floor::start(&like, &preload.join(" "), source));
+        let waiting = Floor::start(&like, &preload.join(" "), source);
         // They take turns in going first: the second one has been idle for longer.
-        for ours_now in [sample % 2 == 0, sample % 2 == 1] {
+        tokio::time::sleep(idle).await;
+        if sample % 2 == 0 {
+            ours.push(execute(&mut client, source).await);
+            server.settled().await;
             tokio::time::sleep(idle).await;
-            if ours_now {
-                ours.push(execute(&mut client, source).await);
-                server.settled().await;
-            } else {
-                floor.extend(waiting.take().map(Floor::run));
-            }
+            floor.push(waiting.run());
+        } else {
+            floor.push(waiting.run());
+            tokio::time::sleep(idle).await;
+            ours.push(execute(&mut client, source).await);
+            server.settled().await;
         }
     }
 
