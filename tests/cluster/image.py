@@ -14,10 +14,6 @@ import os
 import tarfile
 
 
-def digest(content):
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
 def layer(source):
     """The bytes of one layer."""
     host, separator, path = source.partition("=")
@@ -33,15 +29,6 @@ def layer(source):
     return buffer.getvalue()
 
 
-def descriptor(media_type, content, **more):
-    return {
-        "mediaType": f"application/vnd.oci.image.{media_type}",
-        "digest": digest(content),
-        "size": len(content),
-        **more,
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
@@ -50,36 +37,41 @@ def main():
     parser.add_argument("--entrypoint", action="append", default=[])
     arguments = parser.parse_args()
 
-    layers = [layer(source) for source in arguments.layers]
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {
-                "Entrypoint": arguments.entrypoint,
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            },
-            "rootfs": {"type": "layers", "diff_ids": [digest(each) for each in layers]},
+    blobs = {}
+
+    def store(media_type, content):
+        """Keeps a blob by its digest; returns its descriptor."""
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[digest] = content
+        return {
+            "mediaType": f"application/vnd.oci.image.{media_type}",
+            "digest": f"sha256:{digest}",
+            "size": len(content),
         }
-    ).encode()
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("config.v1+json", config),
-            "layers": [descriptor("layer.v1.tar", each) for each in layers],
-        }
-    ).encode()
-    names = {
+
+    layers = [store("layer.v1.tar", layer(source)) for source in arguments.layers]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "Entrypoint": arguments.entrypoint,
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        },
+        # Layers are not compressed, so what they unpack to has the same digest.
+        "rootfs": {"type": "layers", "diff_ids": [each["digest"] for each in layers]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": store("config.v1+json", json.dumps(config).encode()),
+        "layers": layers,
+    }
+    image = store("manifest.v1+json", json.dumps(manifest).encode())
+    image["annotations"] = {
         "io.containerd.image.name": arguments.name,
         "org.opencontainers.image.ref.name": arguments.name,
     }
-    index = json.dumps(
-        {
-            "schemaVersion": 2,
-            "manifests": [descriptor("manifest.v1+json", manifest, annotations=names)],
-        }
-    ).encode()
+    index = {"schemaVersion": 2, "manifests": [image]}
 
     with tarfile.open(arguments.output + ".new", "w") as archive:
 
@@ -89,9 +81,9 @@ def main():
             archive.addfile(entry, io.BytesIO(content))
 
         add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        add("index.json", index)
-        for content in {digest(c): c for c in (*layers, config, manifest)}.values():
-            add("blobs/sha256/" + digest(content).removeprefix("sha256:"), content)
+        add("index.json", json.dumps(index).encode())
+        for digest, content in blobs.items():
+            add(f"blobs/sha256/{digest}", content)
     os.rename(arguments.output + ".new", arguments.output)
 
 
