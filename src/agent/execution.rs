@@ -209,13 +209,8 @@ impl Execution {
         }
         match self.launch(&start).await {
             Ok(program) => {
-                if let Ok(prepared) = self.sandbox.prepared() {
-                    processes::limit_processes(
-                        program.process.pid,
-                        u64::from(start.processes) + prepared.threads,
-                    );
-                }
                 self.change(|state| {
+                    state.input_ended |= start.no_input;
                     state.pid = Some(program.process.pid);
                     state.started = Some(Started {
                         warm: program.warm,
@@ -244,13 +239,16 @@ impl Execution {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
         let interpreters = &self.sandbox.interpreters;
+        let prepared = self.sandbox.prepared();
+        let prepared = prepared.map_err(|e| format!("cannot read /proc/meminfo: {e}"))?;
+        let processes = prepared.limit(start.processes);
         match &start.program {
             Some(start::Program::Code(code)) => interpreters
-                .run(code.clone(), &env, directory)
+                .run(code.clone(), &env, directory, processes)
                 .await
                 .map_err(|e| format!("cannot start the interpreter: {e}")),
             Some(start::Program::Command(command)) => interpreters
-                .command(&command.args, &env, directory)
+                .command(&command.args, &env, directory, processes)
                 .map_err(|e| {
                     format!(
                         "cannot start {}: {e}",
@@ -268,6 +266,7 @@ impl Execution {
             process,
             pipes,
             cpu_time_before,
+            used_for_start,
             ..
         } = program;
         let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
@@ -311,6 +310,7 @@ impl Execution {
         };
         let ((exit, overrun), ()) = tokio::join!(exit, output);
         feeder.abort();
+        drop(used_for_start);
         self.change(|state| {
             // Nobody reads input any more.
             state.input.clear();

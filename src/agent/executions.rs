@@ -21,7 +21,14 @@ pub(super) struct Sandbox {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) memory: Arc<MemoryWatch>,
-    pub(super) threads: u64,
+    threads: u64,
+}
+
+impl Prepared {
+    /// How many processes and threads the sandbox's user may have while a program may have so many.
+    pub(super) fn limit(&self, processes: u32) -> u64 {
+        u64::from(processes) + self.threads
+    }
 }
 
 impl Sandbox {

@@ -88,6 +88,9 @@ pub(super) struct Program {
     pub(super) warm: bool,
     /// CPU time that the process had used before it was the program.
     pub(super) cpu_time_before: Duration,
+    /// What only its start needed. Closing it costs system calls, which the program would have to
+    /// share the processor with: not before it has ended.
+    pub(super) used_for_start: Option<(UnixStream, File)>,
 }
 
 /// An interpreter before its main script.
@@ -176,12 +179,13 @@ impl Interpreters {
     }
 
     /// Gives code to a waiting interpreter, or to a fresh one where none waits or `env` holds
-    /// what is read at a process's start only.
+    /// what is read at a process's start only. `processes`: how many the sandbox's user may have.
     pub(super) async fn run(
         &self,
         code: Code,
         env: &BTreeMap<String, String>,
         working_directory: &str,
+        processes: u64,
     ) -> io::Result<Program> {
         let fresh = env.keys().any(|name| is_read_at_start_only(name));
         let waiting = if fresh {
@@ -205,6 +209,8 @@ impl Interpreters {
                 spare
             }
         };
+        // Before the program can start others.
+        processes::limit_processes(spare.process.pid, processes);
         spare.main.write_all_at(code.source.as_bytes(), 0)?;
         let record = StartRecord {
             working_directory,
@@ -215,15 +221,14 @@ impl Interpreters {
             .control
             .write_all(&(spare.boot.start)(&record))
             .await?;
-        if !warm {
-            // Its boot script has yet to say that it waits, and must not find that nobody hears.
-            tokio::spawn(hold_open(spare.control));
-        }
+        // The boot script of one that did not wait has yet to say that it does, and must not find
+        // that nobody hears.
         Ok(Program {
             process: spare.process,
             pipes: spare.pipes,
             warm,
             cpu_time_before: spare.cpu_time,
+            used_for_start: Some((spare.control, spare.main)),
         })
     }
 
@@ -233,6 +238,7 @@ impl Interpreters {
         args: &[String],
         env: &BTreeMap<String, String>,
         working_directory: &str,
+        processes: u64,
     ) -> io::Result<Program> {
         let (program, rest) = args
             .split_first()
@@ -244,11 +250,13 @@ impl Interpreters {
             .envs(env)
             .current_dir(working_directory);
         let (process, pipes) = self.start(command, None)?;
+        processes::limit_processes(process.pid, processes);
         Ok(Program {
             process,
             pipes,
             warm: false,
             cpu_time_before: Duration::ZERO,
+            used_for_start: None,
         })
     }
 
@@ -326,12 +334,6 @@ impl Interpreters {
         let process = self.reaper.spawn(command)?;
         Ok((process, pipes))
     }
-}
-
-/// Keeps a control socket until the interpreter closes its end, before the program, or ends.
-async fn hold_open(mut control: UnixStream) {
-    let mut ignored = [0; 16];
-    while matches!(control.read(&mut ignored).await, Ok(1..)) {}
 }
 
 impl Spare {

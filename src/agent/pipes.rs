@@ -12,7 +12,7 @@
 //! interpreters' own output goes on with the rest; `python3 -u` does not and loses it.
 
 use std::{
-    io,
+    io::{self, PipeWriter},
     os::fd::{FromRawFd, OwnedFd},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -80,7 +80,7 @@ pub(super) enum Outputs {
 
 /// A program's three pipes.
 pub(super) struct Pipes {
-    pub(super) stdin: pipe::Sender,
+    pub(super) stdin: PipeWriter,
     pub(super) outputs: Outputs,
 }
 
@@ -105,7 +105,7 @@ impl Pipes {
             }
         };
         Ok(Self {
-            stdin: pipe::Sender::from_owned_fd(our_stdin.into())?,
+            stdin: our_stdin,
             outputs,
         })
     }

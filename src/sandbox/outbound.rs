@@ -34,7 +34,7 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Files first, then the start, then the end of input if there is none.
+    /// Files first, then the start.
     pub(super) fn new(spec: &Spec) -> Self {
         let mut outbound = Self::default();
         for file in &spec.files {
@@ -57,9 +57,8 @@ impl Outbound {
             }
         }
         outbound.control(Action::Start(start_message(spec)));
-        if !spec.stdin_open {
-            outbound.close_input();
-        }
+        // The start says so: a message of its own would wake the agent while the program starts.
+        outbound.input_ended = !spec.stdin_open;
         outbound
     }
 
@@ -218,5 +217,6 @@ fn start_message(spec: &Spec) -> Start {
         memory_bytes: limits.memory_bytes,
         disk_bytes: limits.disk_bytes,
         processes: limits.processes,
+        no_input: !spec.stdin_open,
     }
 }

@@ -1,6 +1,9 @@
 //! The program's pipes, read and written as fast as the other side takes it.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, PipeWriter},
+    sync::Arc,
+};
 
 use bytes::{BufMut, BytesMut};
 use tokio::{
@@ -19,8 +22,9 @@ const MIN_READ: usize = 4096;
 
 impl Execution {
     /// Gives the input to the program, as fast as it takes it.
-    pub(super) async fn feed(self: Arc<Self>, stdin: pipe::Sender) {
-        let mut stdin = Some(stdin);
+    pub(super) async fn feed(self: Arc<Self>, stdin: PipeWriter) {
+        let mut unused = Some(stdin);
+        let mut stdin = None;
         loop {
             let next = {
                 let mut state = self.state();
@@ -34,6 +38,11 @@ impl Execution {
                 self.input.notified().await;
                 continue;
             };
+            // Most programs get no input: registering their pipe, and taking it back, would be two
+            // system calls for nothing.
+            if let Some(pipe) = unused.take() {
+                stdin = pipe::Sender::from_owned_fd(pipe.into()).ok();
+            }
             if let Some(pipe) = &stdin
                 && write_all(pipe, &data).await.is_err()
             {
