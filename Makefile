@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test bench cluster cluster-down clean
+.PHONY: serve rust install build server agent check deny test bench cluster test-cluster cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -60,6 +60,10 @@ bench: install build
 NODES ?= 1
 cluster:
 	$(SUDO) tests/cluster/cluster up $(NODES)
+
+## test-cluster: the tests that a cluster can show, on the one that KUBECONFIG names or `make cluster` made
+test-cluster: agent
+	tests/cluster/test "$(CURDIR)/$(AGENT)" $(CARGO)
 
 cluster-down:
 	$(SUDO) tests/cluster/cluster down

@@ -1,5 +1,7 @@
 //! The one place that wires: from a configuration to a running server.
 
+mod kubernetes;
+pub(crate) mod local;
 pub(crate) mod pools;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -7,9 +9,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tonic::transport::{Server, server::TcpIncoming};
 
+use self::pools::Place;
 use crate::{
     api::{ExecutionServer, Executions, PoolAdministration},
-    backend::local::{Machine, StateDirError},
+    backend::local::StateDirError,
     config::Config,
     dispatch::{Dispatcher, KnownSettings},
     proto::v1::{self, pool_service_server::PoolServiceServer},
@@ -44,6 +47,12 @@ pub enum ServeError {
         step: &'static str,
         /// Why it failed.
         source: io::Error,
+    },
+    /// The cluster's configuration cannot be read or used.
+    #[error("cannot use the cluster: {reason}")]
+    Cluster {
+        /// Why.
+        reason: String,
     },
     /// What a dead server left cannot be removed, or there is no place for this one's.
     #[error(transparent)]
@@ -90,24 +99,25 @@ pub async fn run(
         })?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let server = format!("{:08x}", rand::random::<u32>());
-    let machine = pools::machine(&config.backend.local, &server)?;
-    let dispatcher = start_pools(&config, &machine, &server)?;
+    let place = Place::open(&config.backend, &server).await?;
+    tracing::info!(server, backend = place.name(), "starting");
+    let dispatcher = start_pools(&config, &place, &server)?;
     let result = serve(&config, listener, dispatcher, shutdown, |warm| {
         announce(Running { address, warm });
     })
     .await;
     // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
-    drop(machine);
+    place.close().await;
     result
 }
 
 type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);
 
-fn start_pools(config: &Config, machine: &Machine, server: &str) -> Result<Parts, ServeError> {
+fn start_pools(config: &Config, place: &Place, server: &str) -> Result<Parts, ServeError> {
     let mut started = std::collections::BTreeMap::new();
     let mut by_name = std::collections::BTreeMap::new();
     for (name, pool) in &config.pools {
-        let (sandboxes, info) = pools::start(name, pool, machine, server)?;
+        let (sandboxes, info) = pools::start(name, pool, place, server)?;
         started.insert(name.clone(), sandboxes);
         by_name.insert(name.clone(), info);
     }
@@ -115,7 +125,12 @@ fn start_pools(config: &Config, machine: &Machine, server: &str) -> Result<Parts
         remembered: config.executions.remembered as usize,
         remember_for: config.executions.remember_for,
     };
-    let dispatcher = Dispatcher::new(started, known, config.backend.local.reattach_timeout);
+    let dispatcher = Dispatcher::new(
+        started,
+        known,
+        config.backend.reattach_timeout,
+        place.check_ownership(),
+    );
     let pools = Arc::new(crate::api::Pools {
         by_name,
         default: config.default_pool.clone(),

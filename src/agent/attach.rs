@@ -5,6 +5,8 @@ use std::{
     io::{self, IoSlice, Read},
     mem::MaybeUninit,
     os::{fd::AsFd, unix::net::UnixStream},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{
@@ -13,12 +15,19 @@ use rustix::net::{
 
 use super::SOCKET;
 
+/// How long the agent may take to be there: a container counts as running before its program has
+/// done anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked for. Its socket is a file that appears, and gVisor's inotify would have to
+/// watch a directory that may not be there yet either.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Brings the agent a connection.
 ///
 /// # Errors
 /// When the agent cannot be reached or does not take it.
 pub fn attach() -> io::Result<()> {
-    let mut agent = UnixStream::connect(SOCKET)?;
+    let mut agent = connect()?;
     // Whether the message carries who sent it is decided when it is sent. The agent asks for that
     // too, but it may only have come to its accept by then.
     set_socket_passcred(&agent, true)?;
@@ -38,4 +47,22 @@ pub fn attach() -> io::Result<()> {
     }
     // The agent never writes here: it closes when the connection has ended.
     agent.read_to_end(&mut Vec::new()).map(drop)
+}
+
+fn connect() -> io::Result<UnixStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(SOCKET) {
+            Err(error)
+                if Instant::now() < deadline
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) =>
+            {
+                thread::sleep(PAUSE);
+            }
+            connected => return connected,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The byte streams that the server comes in by.
 //!
-//! The first is the agent's own stdin and stdout. Further ones are brought by `sandpool-agent
+//! The first may be the agent's own stdin and stdout. All others are brought by `sandpool-agent
 //! attach`, which is started from outside the sandbox and hands over its stdin and stdout.
 
 use std::{
@@ -28,7 +28,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use super::{SOCKET, server::Agent};
+use super::{First, SOCKET, server::Agent};
 use crate::proto::agent::agent_service_server::AgentServiceServer;
 
 /// Larger than what one stream may have under way (see the server's `sandbox::channel`), so that
@@ -42,12 +42,14 @@ const MAX_STREAMS: u32 = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves all connections for as long as the sandbox lives.
-pub(super) async fn serve(agent: Agent) -> io::Result<()> {
+pub(super) async fn serve(agent: Agent, first: First) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
-    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     // Each connection's task ends with the connection.
-    tokio::spawn(serve_connection(agent.clone(), stdin, stdout, None));
+    if first == First::Stdio {
+        let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+        tokio::spawn(serve_connection(agent.clone(), stdin, stdout, None));
+    }
     loop {
         let (attach, _) = listener.accept().await?;
         let agent = agent.clone();

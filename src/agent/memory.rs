@@ -28,6 +28,9 @@ pub(super) enum Overrun {
 /// Samples the sandbox's memory.
 pub(super) struct MemoryWatch {
     meminfo: File,
+    /// The volumes whose files gVisor's meminfo counts: its own file systems in memory. Where the
+    /// host has mounted them, as Kubernetes may, the host alone counts them.
+    counted: Vec<&'static str>,
     /// What was in use before the program: agent, interpreters, preloaded modules.
     before: u64,
 }
@@ -37,6 +40,10 @@ impl MemoryWatch {
     pub(super) fn new() -> io::Result<Self> {
         let mut watch = Self {
             meminfo: File::open("/proc/meminfo")?,
+            counted: VOLUMES
+                .into_iter()
+                .filter(|path| is_in_memory(path))
+                .collect(),
             before: 0,
         };
         watch.before = watch.in_use()?.0;
@@ -75,13 +82,30 @@ impl MemoryWatch {
         let length = self.meminfo.read_at(&mut text, 0)?;
         // In gVisor's meminfo this counts anonymous memory and all files in memory.
         let all = field(&text[..length], b"AnonPages:").ok_or(io::ErrorKind::InvalidData)?;
-        let files = VOLUMES
-            .iter()
-            .filter_map(|path| rustix::fs::statvfs(*path).ok())
-            .map(|fs| (fs.f_blocks - fs.f_bfree) * fs.f_frsize)
-            .sum();
-        Ok((all.saturating_sub(files), files))
+        let counted = used(&self.counted);
+        let disk = if self.counted.len() == VOLUMES.len() {
+            counted
+        } else {
+            used(&VOLUMES)
+        };
+        Ok((all.saturating_sub(counted), disk))
     }
+}
+
+/// Bytes that the files on these file systems take.
+fn used(paths: &[&str]) -> u64 {
+    paths
+        .iter()
+        .filter_map(|path| rustix::fs::statvfs(*path).ok())
+        .map(|fs| fs.f_blocks.saturating_sub(fs.f_bfree) * fs.f_frsize)
+        .sum()
+}
+
+/// Whether gVisor itself holds that file system's files.
+fn is_in_memory(path: &str) -> bool {
+    // Linux's include/uapi/linux/magic.h; what the host serves is 9p's.
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == TMPFS_MAGIC)
 }
 
 /// A field of /proc/meminfo, which is in KiB, in bytes.

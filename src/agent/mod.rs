@@ -20,6 +20,7 @@ mod connections;
 mod execution;
 mod executions;
 mod files;
+mod install;
 mod interpreters;
 mod memory;
 mod outbox;
@@ -30,10 +31,13 @@ mod server;
 
 use std::{io, path::Path, sync::Arc};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::reaper::Reaper;
 
 pub use self::{
     attach::attach,
+    install::install,
     rehearsal::{REHEARSAL, rehearse},
 };
 
@@ -46,11 +50,20 @@ const VOLUMES: [&str; 3] = ["/workspace", "/tmp", "/home/sandbox"];
 /// Where programs start unless told otherwise.
 pub(crate) const WORKSPACE: &str = "/workspace";
 
-/// Serves as PID 1, on stdin and stdout first, until the sandbox is killed from outside.
+/// Where the first connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The agent's own stdin and stdout are one.
+    Stdio,
+    /// By `sandpool-agent attach`, as all others do.
+    Attach,
+}
+
+/// Serves as PID 1, until the sandbox is killed from outside or SIGTERM comes.
 ///
 /// # Errors
 /// When the agent cannot set itself up. A lost connection is no error: the next one is awaited.
-pub fn run() -> io::Result<()> {
+pub fn run(first: First) -> io::Result<()> {
     processes::no_core_dumps()?;
     boot::write_boot_scripts(Path::new(RUN_DIR))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,6 +73,12 @@ pub fn run() -> io::Result<()> {
         let reaper = Reaper::start()?;
         let interpreters = Arc::new(interpreters::Interpreters::new(reaper));
         let agent = server::Agent::new(executions::Executions::new(interpreters));
-        connections::serve(agent).await
+        // The kernel ignores what PID 1 has no handler for, and whoever asks would have to wait
+        // for the time until it kills. With PID 1 everything else in the sandbox ends.
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = connections::serve(agent, first) => ended,
+            _ = terminate.recv() => Ok(()),
+        }
     })
 }

@@ -49,6 +49,9 @@ pub enum Refusal {
     /// The pool gives no sandbox.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The server's sandboxes may not be its own any more; the reason.
+    #[error("{0}")]
+    NotOwner(String),
     /// The pool keeps its size.
     #[error(transparent)]
     Resize(#[from] ResizeError),
@@ -59,6 +62,7 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::AlreadyExists(error) => error.into(),
             Refused::Lease(error) => error.into(),
+            Refused::NotOwner(reason) => Self::NotOwner(reason),
         }
     }
 }
@@ -76,7 +80,9 @@ impl Refusal {
                 | LeaseError::CallerQueueFull { .. }
                 | LeaseError::QueueTimeout { .. },
             ) => Code::ResourceExhausted,
-            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown) => Code::Unavailable,
+            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown) | Self::NotOwner(_) => {
+                Code::Unavailable
+            }
             Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
                 Code::InvalidArgument
             }
@@ -107,6 +113,7 @@ impl From<Refusal> for Status {
             }
             Refusal::UnknownPool { .. }
             | Refusal::AlreadyExists(_)
+            | Refusal::NotOwner(_)
             | Refusal::Lease(
                 LeaseError::QueueTimeout { .. } | LeaseError::Drained | LeaseError::ShuttingDown,
             )

@@ -3,6 +3,7 @@
 //! A backend gives a started sandbox's byte stream, and tells of its life and death. It knows
 //! nothing of gRPC, of pools or of what is said over the stream.
 
+pub mod kubernetes;
 pub mod local;
 
 use std::{

@@ -9,13 +9,13 @@ use clap::Args;
 
 use super::sources::SourceArgs;
 use crate::{
-    backend::{
-        SandboxId,
-        local::{Cgroups, Machine},
-    },
-    config::{Config, LocalConfig},
+    backend::{SandboxId, local::Cgroups},
+    config::{BackendKind, Config, LocalConfig},
     pool::Provision,
-    serve::pools::{agent_path, find_program, machine, provision},
+    serve::{
+        local::{agent_path, find_program},
+        pools::{Place, provision},
+    },
 };
 
 /// The oldest kernel that gVisor's systrap runs on (gVisor's installation guide).
@@ -50,14 +50,17 @@ pub(super) async fn main(args: DoctorArgs) -> ExitCode {
         }
     };
     let local = &config.backend.local;
-    let checks = [
-        ("kernel", kernel()),
-        ("privileges", privileges()),
-        ("runsc", runsc(local)),
-        ("agent", agent(local)),
-        ("cgroups", cgroups()),
-        ("address", address(&config).await),
-    ];
+    let mut checks = match config.backend.kind {
+        BackendKind::Local => vec![
+            ("kernel", kernel()),
+            ("privileges", privileges()),
+            ("runsc", runsc(local)),
+            ("agent", agent(local)),
+            ("cgroups", cgroups()),
+        ],
+        BackendKind::Kubernetes => Vec::new(),
+    };
+    checks.push(("address", address(&config).await));
     let mut healthy = true;
     for (name, finding) in &checks {
         healthy &= report(name, finding);
@@ -181,27 +184,30 @@ async fn address(config: &Config) -> Finding {
 /// Starts and deletes one sandbox of each pool.
 async fn sandboxes(config: &Config) -> bool {
     let name = format!("doctor{:08x}", rand::random::<u32>());
-    let machine = match machine(&config.backend.local, &name) {
-        Ok(machine) => machine,
+    let place = match Place::open(&config.backend, &name).await {
+        Ok(place) => place,
         Err(error) => {
-            let remedy = format!(
-                "see that root may write to {}",
-                config.backend.local.state_dir.display()
-            );
-            return report("machine", &Bad(error.to_string(), remedy));
+            let remedy = match config.backend.kind {
+                BackendKind::Local => format!(
+                    "see that root may write to {}",
+                    config.backend.local.state_dir.display()
+                ),
+                BackendKind::Kubernetes => "set KUBECONFIG or backend.kubernetes.kubeconfig".into(),
+            };
+            return report("backend", &Bad(error.to_string(), remedy));
         }
     };
     let mut healthy = true;
     for pool in config.pools.keys() {
-        let finding = sandbox(config, pool, &machine, &name).await;
+        let finding = sandbox(config, pool, &place, &name).await;
         healthy &= report(&format!("pool {pool}"), &finding);
     }
     healthy
 }
 
-async fn sandbox(config: &Config, pool: &str, machine: &Machine, server: &str) -> Finding {
+async fn sandbox(config: &Config, pool: &str, place: &Place, server: &str) -> Finding {
     let begun = Instant::now();
-    let (provision, info) = match provision(pool, &config.pools[pool], machine) {
+    let (provision, info) = match provision(pool, &config.pools[pool], place) {
         Ok(made) => made,
         Err(error) => {
             let remedy = format!("correct [pools.{pool}]");
@@ -219,13 +225,23 @@ async fn sandbox(config: &Config, pool: &str, machine: &Machine, server: &str) -
                 languages.join(", ")
             ))
         }
-        (Err(reason), _) => Bad(
-            reason,
-            format!(
-                "try it by hand: runsc --platform={} do true",
-                config.backend.local.platform.as_str()
-            ),
+        (Err(reason), _) => Bad(reason, by_hand(config, pool)),
+        (_, Err(reason)) => Bad(reason, "see what still runs of it".into()),
+    }
+}
+
+/// How to see for oneself why a sandbox does not start.
+fn by_hand(config: &Config, pool: &str) -> String {
+    let backend = &config.backend;
+    match backend.kind {
+        BackendKind::Local => format!(
+            "try it by hand: runsc --platform={} do true",
+            backend.local.platform.as_str()
         ),
-        (_, Err(reason)) => Bad(reason, "see what still runs in its cgroup".into()),
+        BackendKind::Kubernetes => format!(
+            "see what the cluster says: kubectl --namespace {} get events; its nodes need \
+             RuntimeClass {} and the images",
+            backend.kubernetes.namespace, config.pools[pool].pod.runtime_class
+        ),
     }
 }

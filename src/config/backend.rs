@@ -7,11 +7,47 @@ use serde::{Deserialize, Serialize};
 use super::{check::Check, units};
 
 /// Where sandboxes come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendConfig {
+    /// Which of the two it is. No unit; default local.
+    pub kind: BackendKind,
+    /// How long a cut connection to a sandbox is tried again before the sandbox counts as lost.
+    /// A duration from 1s to 10m; default 30s.
+    #[serde(with = "units::duration")]
+    pub reattach_timeout: Duration,
     /// gVisor, run directly on this machine.
     pub local: LocalConfig,
+    /// gVisor pods of a cluster.
+    pub kubernetes: KubernetesConfig,
+}
+
+/// Where sandboxes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// gVisor, run directly on this machine.
+    Local,
+    /// gVisor pods of a cluster.
+    Kubernetes,
+}
+
+/// gVisor pods of a cluster. Looked at only with that kind of backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// How to reach the cluster; "" (the default) takes what KUBECONFIG or ~/.kube/config names or,
+    /// inside of a cluster, the pod's own service account. An absolute path.
+    #[serde(with = "units::path_or_empty")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The sandboxes' namespace, which should hold nothing else. Default sandpool-sandboxes.
+    pub namespace: String,
+    /// The image that holds the agent. Needed.
+    pub agent_image: String,
+    /// How long a pod may take from its creation until it runs, a new node's start included.
+    /// A duration from 10s to 1h; default 5m.
+    #[serde(with = "units::duration")]
+    pub start_timeout: Duration,
 }
 
 /// gVisor, run directly on this machine.
@@ -29,10 +65,6 @@ pub struct LocalConfig {
     /// executable. An absolute path.
     #[serde(with = "units::path_or_empty")]
     pub agent: Option<PathBuf>,
-    /// How long a cut connection to a sandbox is tried again before the sandbox counts as lost.
-    /// A duration from 1s to 10m; default 30s.
-    #[serde(with = "units::duration")]
-    pub reattach_timeout: Duration,
     /// What sandboxes reach of the network. No unit; default none.
     pub network: Network,
 }
@@ -79,6 +111,64 @@ impl Network {
     }
 }
 
+impl Default for BackendConfig {
+    fn default() -> Self {
+        Self {
+            kind: BackendKind::Local,
+            reattach_timeout: Duration::from_secs(30),
+            local: LocalConfig::default(),
+            kubernetes: KubernetesConfig::default(),
+        }
+    }
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            namespace: "sandpool-sandboxes".to_owned(),
+            agent_image: String::new(),
+            start_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl BackendConfig {
+    pub(super) fn check(&self, check: &mut Check) {
+        let timeout = self.reattach_timeout;
+        if timeout < Duration::from_secs(1) || timeout > Duration::from_secs(600) {
+            check.problem("backend.reattach_timeout", "a duration from 1s to 10m");
+        }
+        match self.kind {
+            BackendKind::Local => self.local.check(check),
+            BackendKind::Kubernetes => self.kubernetes.check(check),
+        }
+    }
+}
+
+impl KubernetesConfig {
+    fn check(&self, check: &mut Check) {
+        let relative = |path: &PathBuf| !path.is_absolute();
+        if self.kubeconfig.as_ref().is_some_and(relative) {
+            check.problem("backend.kubernetes.kubeconfig", "an absolute path, or \"\"");
+        }
+        if self.namespace.is_empty() {
+            check.problem("backend.kubernetes.namespace", "a namespace's name");
+        }
+        if self.agent_image.is_empty() {
+            check.problem(
+                "backend.kubernetes.agent_image",
+                "the image that holds sandpool-agent: it is Sandpool's own",
+            );
+        }
+        let timeout = self.start_timeout;
+        if timeout < Duration::from_secs(10) || timeout > Duration::from_secs(3600) {
+            let expected = "a duration from 10s to 1h";
+            check.problem("backend.kubernetes.start_timeout", expected);
+        }
+    }
+}
+
 impl Default for LocalConfig {
     fn default() -> Self {
         Self {
@@ -86,14 +176,13 @@ impl Default for LocalConfig {
             platform: Platform::Systrap,
             state_dir: PathBuf::from("/run/sandpool"),
             agent: None,
-            reattach_timeout: Duration::from_secs(30),
             network: Network::None,
         }
     }
 }
 
 impl LocalConfig {
-    pub(super) fn check(&self, check: &mut Check) {
+    fn check(&self, check: &mut Check) {
         if self.runsc.as_os_str().is_empty() {
             check.problem("backend.local.runsc", "a path or a program's name");
         }
@@ -102,13 +191,6 @@ impl LocalConfig {
         }
         if self.agent.as_ref().is_some_and(|path| !path.is_absolute()) {
             check.problem("backend.local.agent", "an absolute path, or \"\"");
-        }
-        let timeout = self.reattach_timeout;
-        if timeout < Duration::from_secs(1) || timeout > Duration::from_secs(600) {
-            check.problem(
-                "backend.local.reattach_timeout",
-                "a duration from 1s to 10m",
-            );
         }
     }
 }

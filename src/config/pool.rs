@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, fmt, num::NonZero, path::PathBuf, thread, time:
 use serde::{Deserialize, Serialize};
 
 use super::{
+    backend::BackendKind,
     check::Check,
     language::{LANGUAGES, LanguageConfig, LanguageName},
     limits::PoolLimits,
+    pod::PodConfig,
     units::{self, ByteSize},
 };
 
@@ -56,6 +58,8 @@ pub struct PoolConfig {
     pub env: PoolEnv,
     /// Sizes of the writable directories.
     pub volumes: Volumes,
+    /// What its pods are, on Kubernetes.
+    pub pod: PodConfig,
     /// The bounds of one execution.
     pub limits: PoolLimits,
     /// The languages by name: those that the pool's section names or, if it names none, python,
@@ -134,6 +138,7 @@ impl Default for PoolConfig {
             memory_headroom: ByteSize::mib(64),
             env: PoolEnv::default(),
             volumes: Volumes::default(),
+            pod: PodConfig::default(),
             limits: PoolLimits::default(),
             languages: default_languages(),
         }
@@ -190,8 +195,14 @@ impl PoolConfig {
         self.limits.resolve(&self.volumes);
     }
 
-    pub(super) fn check(&self, name: &str, check: &mut Check) {
+    pub(super) fn check(&self, name: &str, backend: BackendKind, check: &mut Check) {
         let key = |last: &str| format!("pools.{name}.{last}");
+        if backend == BackendKind::Kubernetes {
+            self.pod.check(&key("pod"), check);
+            if self.rootfs.is_some() {
+                check.problem(key("rootfs"), "\"\": on Kubernetes it is pod.image");
+            }
+        }
         if self.rootfs.as_ref().is_some_and(|path| !path.is_absolute()) {
             check.problem(key("rootfs"), "an absolute path, or \"\"");
         }

@@ -91,9 +91,9 @@ impl Config {
         self.shutdown.check(check);
         self.log.check(check);
         self.executions.check(check);
-        self.backend.local.check(check);
+        self.backend.check(check);
         for (name, pool) in &self.pools {
-            pool.check(name, check);
+            pool.check(name, self.backend.kind, check);
         }
     }
 }

@@ -186,7 +186,27 @@ fn each_of_these_is_refused_naming_its_key() {
             "backend.local.state_dir",
         ),
         ("[backend.local]\nagent = 'a'", "backend.local.agent"),
-        ("[backend.kubernetes]", "backend.kubernetes"),
+        ("[backend]\nkind = 'docker'", "\"local\", \"kubernetes\""),
+        (
+            "[backend]\nreattach_timeout = '1ms'",
+            "backend.reattach_timeout",
+        ),
+        (
+            "[backend]\nkind = 'kubernetes'",
+            "backend.kubernetes.agent_image is \"\"",
+        ),
+        (
+            "[backend]\nkind = 'kubernetes'",
+            "pools.default.pod.image is \"\"",
+        ),
+        (
+            "[backend]\nkind = 'kubernetes'\n[pools.default]\nrootfs = '/'",
+            "pools.default.rootfs is \"/\"",
+        ),
+        (
+            "[pools.default.pod]\nhost_network = true",
+            "pools.default.pod.host_network",
+        ),
         ("[pools.Default]", "pools.Default"),
         ("[pools.'a.b']", "pools.a.b"),
         (
@@ -259,6 +279,21 @@ fn a_file_that_is_missing_or_no_toml_is_named() {
         text.contains("cannot read the configuration file /nonexistent/sandpool.toml"),
         "{text}"
     );
+}
+
+#[test]
+fn a_volume_of_the_nodes_or_with_credentials_is_refused() {
+    for source in ["hostPath", "projected", "downwardAPI"] {
+        let refusal = refusal(&format!(
+            "[backend]\nkind = 'kubernetes'\n[backend.kubernetes]\nagent_image = 'a'\n\
+             [pools.default.pod]\nimage = 'b'\n\
+             volumes = [{{ mount_path = '/data', source = {{ {source} = {{ }} }} }}]"
+        ));
+        assert!(
+            refusal.contains("pools.default.pod.volumes") && refusal.contains("configMap, csi"),
+            "{refusal}"
+        );
+    }
 }
 
 #[test]

@@ -30,11 +30,15 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A pool of real sandboxes.
 pub type SandboxPool = Pool<SandboxProvision>;
 
+/// Whether the sandboxes are this server's alone still, or why not. Cheap, and asked at each lease.
+pub type CheckOwnership = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// Takes requests to the pools.
 pub struct Dispatcher {
     pools: BTreeMap<String, Arc<SandboxPool>>,
     known: Arc<Known>,
     reattach_timeout: Duration,
+    check_ownership: CheckOwnership,
     /// The server's reason to end everything that runs.
     stop: watch::Sender<Option<String>>,
     /// Whether new requests are refused.
@@ -51,11 +55,13 @@ impl Dispatcher {
         pools: BTreeMap<String, Arc<SandboxPool>>,
         known: KnownSettings,
         reattach_timeout: Duration,
+        check_ownership: CheckOwnership,
     ) -> Arc<Self> {
         Arc::new(Self {
             pools,
             known: Arc::new(Known::new(known)),
             reattach_timeout,
+            check_ownership,
             stop: watch::Sender::new(None),
             closed: watch::Sender::new(false),
             running: watch::Sender::new(()),

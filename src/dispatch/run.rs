@@ -78,6 +78,9 @@ pub enum Refused {
     /// The pool has no sandbox for it.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The sandboxes may be another server's by now; the reason.
+    #[error("{0}")]
+    NotOwner(String),
 }
 
 /// A request that has its sandbox.
@@ -107,10 +110,13 @@ impl Dispatcher {
             return Ok(None);
         };
         self.refuse_when_closed()?;
+        (self.check_ownership)().map_err(Refused::NotOwner)?;
         let running = self.running.subscribe();
         let claim = self.known.begin(&request.caller, &request.execution_id)?;
         let queued = received.elapsed();
         let lease = pool.lease(&request.caller, request.wait).await?;
+        // It may have been lost in the queue.
+        (self.check_ownership)().map_err(Refused::NotOwner)?;
         Ok(Some(Admission {
             dispatcher: self.clone(),
             pool,

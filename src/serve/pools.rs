@@ -1,18 +1,13 @@
 //! From a pool's configuration to a pool that fills.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use super::ServeError;
+use super::{ServeError, kubernetes, local};
 use crate::{
     api::{PoolInfo, translate::PoolRules},
-    backend::local::{Cgroups, LocalBackend, Machine, StateDir, Template, Volumes},
-    config::{self, LocalConfig, PoolConfig},
-    dispatch::{SandboxPool, SandboxProvision},
+    backend::{Backend, kubernetes::Cluster, local::Machine},
+    config::{self, BackendConfig, BackendKind, PoolConfig},
+    dispatch::{CheckOwnership, SandboxPool, SandboxProvision},
     execution::{LimitBounds, Limits},
     pool::{Pool, PoolSettings},
     proto::agent::Language,
@@ -22,66 +17,87 @@ use crate::{
 /// How long a sandbox may take from its start until its interpreters wait.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Takes this machine into use, after removing what dead servers left on it.
-pub(crate) fn machine(config: &LocalConfig, server: &str) -> Result<Machine, ServeError> {
-    let failed = |step| move |source| ServeError::Machine { step, source };
-    let cgroups = Cgroups::find().map_err(failed("find the machine's cgroups"))?;
-    let runsc = find_program(&config.runsc).map_err(failed("find runsc"))?;
-    let agent = agent_path(config).map_err(failed("find sandpool-agent"))?;
-    if !rustix::process::geteuid().is_root() {
-        let source = io::Error::new(io::ErrorKind::PermissionDenied, "not root");
-        return Err(failed("start sandboxes")(source));
-    }
-    let state = StateDir::open(&config.state_dir, server, &cgroups)?;
-    Machine::new(
-        state,
-        cgroups,
-        runsc,
-        config.platform.as_str().to_owned(),
-        agent,
-    )
-    .map_err(failed("become the parent of the sandboxes"))
+/// Where a server's sandboxes are.
+pub(crate) enum Place {
+    /// On this machine.
+    Local(Machine),
+    /// In a cluster.
+    Kubernetes(Arc<Cluster>),
 }
 
-/// A path as it is; a name as PATH has it.
-pub(crate) fn find_program(program: &Path) -> io::Result<PathBuf> {
-    let not_found = || {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{} is not there", program.display()),
-        )
-    };
-    if program.components().count() > 1 {
-        return program.canonicalize();
+impl Place {
+    /// Takes it into use, in the name of `server`.
+    pub(crate) async fn open(config: &BackendConfig, server: &str) -> Result<Self, ServeError> {
+        Ok(match config.kind {
+            BackendKind::Local => Self::Local(local::machine(&config.local, server)?),
+            BackendKind::Kubernetes => {
+                Self::Kubernetes(kubernetes::cluster(&config.kubernetes, server).await?)
+            }
+        })
     }
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
-        .ok_or_else(not_found)
-}
 
-/// The agent that the configuration names, or the one beside this program.
-pub(crate) fn agent_path(config: &LocalConfig) -> io::Result<PathBuf> {
-    let path = match &config.agent {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("sandpool-agent"),
-    };
-    path.canonicalize().map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("{}: {error} (`make build` builds it)", path.display()),
-        )
-    })
+    /// Whether the sandboxes are this server's alone still; asked at each lease.
+    pub(super) fn check_ownership(&self) -> CheckOwnership {
+        match self {
+            // Nobody takes a living process's lock.
+            Self::Local(_) => Arc::new(|| Ok(())),
+            Self::Kubernetes(cluster) => {
+                let cluster = cluster.clone();
+                Arc::new(move || cluster.check_ownership())
+            }
+        }
+    }
+
+    /// Gives it back, once there is no sandbox any more.
+    pub(crate) async fn close(self) {
+        match self {
+            // With its last clone goes the state directory.
+            Self::Local(machine) => drop(machine),
+            Self::Kubernetes(cluster) => cluster.close().await,
+        }
+    }
+
+    /// What the API calls it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::Kubernetes(_) => "kubernetes",
+        }
+    }
+
+    fn backend(&self, pool: &str, config: &PoolConfig) -> Result<Arc<dyn Backend>, ServeError> {
+        Ok(match self {
+            Self::Local(machine) => Arc::new(local::backend(machine, config)?),
+            Self::Kubernetes(cluster) => {
+                Arc::new(kubernetes::backend(cluster.clone(), pool, config)?)
+            }
+        })
+    }
+
+    fn languages(&self, pool: &str, config: &PoolConfig) -> Result<Vec<Language>, ServeError> {
+        match self {
+            Self::Local(_) => local::languages(pool, config),
+            Self::Kubernetes(_) => Ok(kubernetes::languages(config)),
+        }
+    }
+
+    /// How long a sandbox may take until it is warm.
+    fn warm_up_timeout(&self) -> Duration {
+        match self {
+            Self::Local(_) => WARM_UP_TIMEOUT,
+            Self::Kubernetes(cluster) => cluster.start_timeout() + WARM_UP_TIMEOUT,
+        }
+    }
 }
 
 /// Starts one pool.
 pub(super) fn start(
     name: &str,
     config: &PoolConfig,
-    machine: &Machine,
+    place: &Place,
     server: &str,
 ) -> Result<(Arc<SandboxPool>, PoolInfo), ServeError> {
-    let (provision, info) = provision(name, config, machine)?;
+    let (provision, info) = provision(name, config, place)?;
     let settings = PoolSettings {
         name: name.to_owned(),
         min_idle: config.min_idle,
@@ -99,26 +115,9 @@ pub(super) fn start(
 pub(crate) fn provision(
     name: &str,
     config: &PoolConfig,
-    machine: &Machine,
+    place: &Place,
 ) -> Result<(SandboxProvision, PoolInfo), ServeError> {
-    let languages = languages(name, config)?;
-    let template = Template {
-        rootfs: config.rootfs.clone(),
-        user: config.user,
-        group: config.group,
-        cpus: config.cpus,
-        memory_bytes: config.host_memory().bytes(),
-        volumes: Volumes {
-            workspace: config.volumes.workspace.bytes(),
-            tmp: config.volumes.tmp.bytes(),
-            home: config.volumes.home.bytes(),
-        },
-    };
-    let backend =
-        LocalBackend::new(machine.clone(), template).map_err(|source| ServeError::Machine {
-            step: "make the sandboxes' root file system",
-            source,
-        })?;
+    let languages = place.languages(name, config)?;
     let info = PoolInfo {
         rules: PoolRules {
             languages: languages.iter().map(|l| l.name.clone()).collect(),
@@ -131,60 +130,17 @@ pub(crate) fn provision(
             .iter()
             .map(|language| (language.name.clone(), language.preload.clone()))
             .collect(),
-        backend: "local",
+        backend: place.name(),
     };
     let provision = SandboxProvision {
-        backend: Arc::new(backend),
+        backend: place.backend(name, config)?,
         preparation: Preparation {
             languages,
             env: config.env.variables().clone().into_iter().collect(),
-            timeout: WARM_UP_TIMEOUT,
+            timeout: place.warm_up_timeout(),
         },
     };
     Ok((provision, info))
-}
-
-/// The languages whose interpreters are there.
-fn languages(pool: &str, config: &PoolConfig) -> Result<Vec<Language>, ServeError> {
-    let root = config.rootfs.as_deref().unwrap_or(Path::new("/"));
-    let mut found = Vec::new();
-    for (language, settings) in config.languages() {
-        let name = language.as_str();
-        let candidates = settings.candidates(language);
-        // Inside the root file system a link may be absolute, so only the link itself is looked at.
-        let interpreter = candidates.iter().find(|path| {
-            root.join(path.strip_prefix("/").unwrap_or(path))
-                .symlink_metadata()
-                .is_ok()
-        });
-        match interpreter {
-            Some(interpreter) => found.push(Language {
-                name: name.to_owned(),
-                preload: settings.preload.clone(),
-                spares: settings.spares,
-                interpreter: interpreter.to_string_lossy().into_owned(),
-            }),
-            None if settings.optional => {
-                tracing::info!(pool, language = name, "left out: there is no interpreter");
-            }
-            None => {
-                let looked: Vec<_> = candidates
-                    .iter()
-                    .map(|path| path.display().to_string())
-                    .collect();
-                return Err(ServeError::Language {
-                    pool: pool.to_owned(),
-                    language: name,
-                    reason: format!(
-                        "no interpreter at {} in the sandbox's root file system; install it, name \
-                         another one in `interpreter`, or set `optional = true`",
-                        looked.join(", ")
-                    ),
-                });
-            }
-        }
-    }
-    Ok(found)
 }
 
 fn limits(limits: &config::Limits) -> Limits {

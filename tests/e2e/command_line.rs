@@ -329,6 +329,7 @@ async fn pools_shows_each_pool_and_watches_one() {
 
 #[tokio::test]
 async fn doctor_finds_this_machine_fit() {
+    only_local!("doctor is asked about this machine");
     let server = shared();
     let state_dir = state_dir();
     let mut command = sandpool(&server, &["doctor", "--listen", "127.0.0.1:0"]);

@@ -63,6 +63,7 @@ async fn killing_its_own_parent_loses_the_sandbox() {
 
 #[tokio::test]
 async fn what_was_written_before_the_sandbox_died_is_delivered() {
+    only_local!("elsewhere output passes through the agent, which dies with the sandbox");
     let (_server, client) = main_pool().await;
     let source = "import os\nos.write(1, b'x' * 60000)\nos.write(2, b'y' * 60000)\nos.kill(1, 9)";
     let done = python(source).run(&client).await;
@@ -72,6 +73,7 @@ async fn what_was_written_before_the_sandbox_died_is_delivered() {
 
 #[tokio::test]
 async fn what_was_written_to_the_server_cannot_be_read_back() {
+    only_local!("elsewhere a program's stdout is a pipe inside of the sandbox");
     let (_server, client) = main_pool().await;
     // gVisor opens the pipe again, for whatever one asks; the host's descriptor can only write.
     let source = "
@@ -319,12 +321,12 @@ import os, socket
 pids = [p for p in os.listdir('/proc') if p.isdigit()]
 lines = [open(f'/proc/{p}/cmdline').read() for p in pids]
 print(any('marker' in line or 'runsc' in line or 'serve' in line for line in lines), len(pids) < 10)
-print(socket.gethostname(), os.path.exists('/sys/fs/cgroup/memory'), sorted(os.listdir('/home')), os.listdir('/root') if os.path.exists('/root') else [])
+print(socket.gethostname(), sorted(os.listdir('/home')), os.listdir('/root') if os.access('/root', os.R_OK) else [])
 ";
     python(source)
         .run(&client)
         .await
-        .printed("False True\nsandbox False ['sandbox'] []\n");
+        .printed("False True\nsandbox ['sandbox'] []\n");
     other.signal(9).await;
     other.finish().await.signaled(9, "SIGKILL");
 }

@@ -140,6 +140,8 @@ async fn a_sandbox_that_is_not_gvisor_is_never_used() {
     let server = Server::with("[pools.main]\nmin_idle = 1\nlanguages.bash = {}\n")
         .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
         .env("AGENT", crate::agent::agent())
+        // On a cluster.
+        .env("SANDPOOL_POOLS__MAIN__POD__RUNTIME_CLASS", "runc".into())
         .start_cold();
     let client = server.client().await;
     let refused = client

@@ -64,7 +64,12 @@ async fn pools_are_listed_with_what_they_allow() {
         ["main", "node", "numpy", "still", "tight", "watched"]
     );
     let numpy = pools[2].spec.as_ref().unwrap();
-    assert_eq!((numpy.default, numpy.backend.as_str()), (false, "local"));
+    let backend = if on_kubernetes() {
+        "kubernetes"
+    } else {
+        "local"
+    };
+    assert_eq!((numpy.default, numpy.backend.as_str()), (false, backend));
     assert_eq!((numpy.min_idle, numpy.max_sandboxes), (1, 2));
     assert_eq!(numpy.languages[0].name, "python");
     assert_eq!(numpy.languages[0].preload, ["numpy", "uuid", "random"]);
@@ -140,7 +145,11 @@ async fn a_pool_is_watched_resized_and_drained() {
     client.wait_full("main").await;
 
     // A lease is seen, and so is what replaces it.
-    let mut running = bash("echo ready; cat").stdin_open().start(&client).await;
+    let mut running = bash("echo ready; cat")
+        .stdin_open()
+        .timeout(Duration::from_secs(70))
+        .start(&client)
+        .await;
     running.until_stdout("ready").await;
     next_that(&mut changes, "a lease, and another one idle", |pool| {
         counts(pool)

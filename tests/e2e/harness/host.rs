@@ -83,41 +83,23 @@ pub fn traces(server: &str, dir: &Path) -> Vec<String> {
     traces
 }
 
-/// One sandbox.
-pub struct HostSandbox {
-    below: String,
+/// Signals gVisor's kernel for a sandbox: the process that is the sandbox.
+pub fn signal(server: &str, sandbox: &str, signal: i32) {
+    let found = cgroups(&format!("{server}/{sandbox}"))
+        .iter()
+        .flat_map(|dir| processes_in(dir))
+        .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
+    kill(found.expect("the sandbox has a gVisor process"), signal);
 }
 
-impl HostSandbox {
-    pub fn new(server: &str, id: &str) -> Self {
-        Self {
-            below: format!("{server}/{id}"),
-        }
-    }
-
-    /// Whether it has a cgroup.
-    pub fn exists(&self) -> bool {
-        !cgroups(&self.below).is_empty()
-    }
-
-    /// Signals gVisor's kernel for it: the process that is the sandbox.
-    pub fn signal(&self, signal: i32) {
-        let found = cgroups(&self.below)
-            .iter()
-            .flat_map(|dir| processes_in(dir))
-            .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
-        kill(found.expect("the sandbox has a gVisor process"), signal);
-    }
-}
-
-/// The ids of a server's sandboxes in one pool.
-pub fn sandboxes(server: &str, pool: &str) -> Vec<String> {
-    let start = format!("{pool}-{server}-");
+/// The ids of a server's sandboxes.
+pub fn sandboxes(server: &str) -> Vec<String> {
+    let end = format!("-{server}-");
     let mut ids: Vec<String> = cgroups(server)
         .iter()
         .flat_map(|dir| fs::read_dir(dir).unwrap().flatten())
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.starts_with(&start))
+        .filter(|name| name.contains(&end))
         .collect();
     ids.sort();
     ids.dedup();

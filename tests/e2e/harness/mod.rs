@@ -4,10 +4,11 @@
 //! - `shared`: one server for all tests that need nothing special, with a pool for each purpose
 //! - `spec`, `execution`: a program, and its messages in order
 //! - `client`: connections to a server; `pools`: waiting for what a pool shows
-//! - `host`: the sandboxes as the machine sees them
+//! - `host`, `cluster`: the sandboxes as the machine sees them, or a cluster
 //! - `proxy`: a connection that can be cut, reset or silenced
 
 mod client;
+mod cluster;
 mod execution;
 mod host;
 mod pools;
@@ -21,7 +22,7 @@ use std::{future::Future, time::Duration};
 pub use self::{
     client::Client,
     execution::{Done, Execution},
-    host::{HostSandbox, kill},
+    host::kill,
     pools::next_that,
     proxy::Proxy,
     server::{Server, state_dir},
@@ -32,6 +33,22 @@ pub use sandpool::proto::v1;
 
 /// No single step of a test takes this long, on however busy a machine: it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Ends a test that only this machine can show, where the tests run on a cluster.
+macro_rules! only_local {
+    ($reason:literal) => {
+        if crate::harness::on_kubernetes() {
+            println!("only on the local backend: {}", $reason);
+            return;
+        }
+    };
+}
+pub(crate) use only_local;
+
+/// Whether the tests run on a cluster.
+pub fn on_kubernetes() -> bool {
+    cluster::is_used()
+}
 
 /// Waits for something that must come.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

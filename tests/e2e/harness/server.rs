@@ -1,7 +1,6 @@
 //! A server under test: its process, its log, and what it leaves behind.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -24,7 +23,7 @@ use rustix::{
 use tempfile::TempDir;
 use tokio::io::AsyncBufReadExt;
 
-use super::{HostSandbox, PATIENCE, host};
+use super::{PATIENCE, cluster, host};
 
 /// A new state directory, which several servers may share.
 pub fn state_dir() -> Arc<TempDir> {
@@ -70,7 +69,6 @@ impl ServerBuilder {
         let config_path = own.path().join("sandpool.toml");
         fs::write(&config_path, config_text(&config, state_dir.path())).unwrap();
         let log = own.path().join("log");
-        let before = servers_in(state_dir.path());
 
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandpool"));
         command
@@ -102,34 +100,32 @@ impl ServerBuilder {
         };
         let line = server.wait_line("listening on ");
         server.address = line["listening on ".len()..].trim().parse().unwrap();
-        // What a dead server left is gone by now, so there is one that was not there before.
-        let mut new = servers_in(server.state_dir.path())
-            .difference(&before)
-            .cloned()
-            .collect::<Vec<_>>();
-        server.name = new.pop().expect("the server has a directory of its own");
+        server.name = name_in(&server.log());
         server
     }
 }
 
 fn config_text(rest: &str, state_dir: &Path) -> String {
+    let backend = if cluster::is_used() {
+        let config: toml::Table = rest.parse().unwrap();
+        let pools = config["pools"].as_table().unwrap();
+        cluster::config(pools.keys().cloned())
+    } else {
+        let agent = crate::agent::agent();
+        format!("[backend.local]\nstate_dir = {state_dir:?}\nagent = {agent:?}\n")
+    };
     // What is given may itself begin with top-level keys, so it comes before the tables.
     format!(
         "listen = \"127.0.0.1:0\"\ndefault_pool = \"main\"\n{rest}\n\
-         [log]\nlevel = \"info,sandpool=trace\"\n\
-         [backend.local]\nstate_dir = {state_dir:?}\nagent = {:?}\n",
-        crate::agent::agent()
+         [log]\nlevel = \"info,sandpool=trace\"\n{backend}"
     )
 }
 
-/// The names of the servers that have a directory there.
-fn servers_in(state_dir: &Path) -> BTreeSet<String> {
-    fs::read_dir(state_dir)
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect()
+/// What a server calls itself, in its log.
+fn name_in(log: &str) -> String {
+    let before = "\"server\":\"";
+    let (_, rest) = log.split_once(before).expect("a server logs its name");
+    rest.split('"').next().unwrap().to_owned()
 }
 
 /// Starts a process that ends with this one, however this one ends.
@@ -232,6 +228,13 @@ impl Server {
         .await;
     }
 
+    /// Waits until another server of the cluster has removed what is left of it.
+    pub async fn buried(&self) {
+        let name = self.name.clone();
+        let waiting = tokio::task::spawn_blocking(move || cluster::wait_buried(&name));
+        super::soon("the burial", waiting).await.unwrap();
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
         self.signal(libc::SIGTERM);
@@ -269,19 +272,29 @@ impl Server {
         status
     }
 
-    /// A sandbox of it, as the machine sees it.
-    pub fn sandbox(&self, id: &str) -> HostSandbox {
-        HostSandbox::new(&self.name, id)
+    /// A sandbox of it, seen from outside.
+    pub fn sandbox(&self, id: &str) -> SandboxFromOutside {
+        SandboxFromOutside {
+            server: self.name.clone(),
+            id: id.to_owned(),
+        }
     }
 
     /// The ids of its sandboxes in a pool.
     pub fn sandboxes(&self, pool: &str) -> Vec<String> {
-        host::sandboxes(&self.name, pool)
+        let start = format!("{pool}-{}-", self.name);
+        let mut ids = sandboxes(&self.name);
+        ids.retain(|id| id.starts_with(&start));
+        ids
     }
 
-    /// What there is on the machine of this server and its sandboxes.
+    /// What there is of this server and its sandboxes.
     pub fn traces(&self) -> Vec<String> {
-        host::traces(&self.name, &self.state_dir.path().join(&self.name))
+        if cluster::is_used() {
+            cluster::pods(&self.name)
+        } else {
+            host::traces(&self.name, &self.state_dir.path().join(&self.name))
+        }
     }
 
     /// Ends it by SIGTERM, and asserts that it ended well and left nothing.
@@ -327,5 +340,35 @@ impl Drop for Server {
             return;
         }
         self.end();
+    }
+}
+
+fn sandboxes(server: &str) -> Vec<String> {
+    if cluster::is_used() {
+        cluster::pods(server)
+    } else {
+        host::sandboxes(server)
+    }
+}
+
+/// One sandbox, seen from outside.
+pub struct SandboxFromOutside {
+    server: String,
+    id: String,
+}
+
+impl SandboxFromOutside {
+    /// Whether there is anything of it.
+    pub fn exists(&self) -> bool {
+        sandboxes(&self.server).contains(&self.id)
+    }
+
+    /// Signals gVisor's kernel for it: the process that is the sandbox.
+    pub fn signal(&self, signal: i32) {
+        if cluster::is_used() {
+            cluster::signal(&self.id, signal);
+        } else {
+            host::signal(&self.server, &self.id, signal);
+        }
     }
 }

@@ -89,17 +89,19 @@ impl Drop for Seat {
 
 /// The shared server. Blocks while many tests use it.
 pub fn shared() -> Seat {
+    // First, since a server that does not start must not keep the seat.
+    let server = SERVER.get_or_init(|| {
+        // SAFETY: the function is plain, and may run at any time after this.
+        unsafe { libc::atexit(end_shared) };
+        Server::with(CONFIG).start()
+    });
     let mut left = SEATS_LEFT
         .1
         .wait_while(SEATS_LEFT.0.lock().unwrap(), |left| *left == 0)
         .unwrap();
     *left -= 1;
     drop(left);
-    Seat(SERVER.get_or_init(|| {
-        // SAFETY: the function is plain, and may run at any time after this.
-        unsafe { libc::atexit(end_shared) };
-        Server::with(CONFIG).start()
-    }))
+    Seat(server)
 }
 
 /// The shared server and a connection to it.

@@ -1,0 +1,184 @@
+//! Running a program in a pod over one websocket, as `kubectl exec` does.
+//!
+//! - `frames`: what a message holds, without I/O
+//! - `stream`: a program's stdin and stdout as one byte stream
+//! - here: asking the API server for it
+//!
+//! Not kube's own AttachedProcess: when its TCP connection drops, its reader waits for ever, and a
+//! stream that nobody reads stops the others.
+
+mod frames;
+mod stream;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use kube::{Client, client::Body, core::Status};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+pub use self::{
+    frames::{End, FrameError, Incoming, decode},
+    stream::{Ended, ExecEnd, ExecStream},
+};
+
+/// What one message of the other side's holds at most; the API server sends 32 KiB in practice.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Memory that each connection has all the time.
+const READ_BUFFER: usize = 16 * 1024;
+/// How much waits for a slow network before writing has to wait, too.
+const WRITE_BUFFER: usize = 256 * 1024;
+/// How much of a refusal is read.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// The byte stream of a program in a pod.
+pub type PodStream = ExecStream<TokioIo<Upgraded>>;
+
+/// A program to run, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Exec<'a> {
+    /// The pod's namespace.
+    pub namespace: &'a str,
+    /// The pod's name.
+    pub pod: &'a str,
+    /// The container's name.
+    pub container: &'a str,
+    /// The program and its arguments; no shell is involved.
+    pub command: &'a [&'a str],
+}
+
+/// Why no program runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The server's account may not: it needs get, and from Kubernetes 1.35 create, on pods/exec.
+    #[error("the API server forbids it: {0}")]
+    Forbidden(String),
+    /// There is no such pod, or not any more.
+    #[error("the pod is not there: {0}")]
+    NotFound(String),
+    /// The API server answered, and not with a websocket.
+    #[error("the API server refused with {code}: {message}")]
+    Refused {
+        /// HTTP's status code.
+        code: u16,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server, or a proxy before it, does not speak version 5 of the protocol.
+    #[error(
+        "the API server speaks {0} and not {expected}, which Kubernetes 1.30 and later do",
+        expected = frames::PROTOCOL
+    )]
+    Protocol(String),
+    /// There was no answer.
+    #[error("cannot reach the API server: {0}")]
+    Unreachable(String),
+}
+
+/// Asks for a program in a pod, with its stdin, stdout and stderr.
+///
+/// That it succeeds does not mean that the program runs: the API server answers before it has
+/// reached the node. What goes wrong later ends the stream, with an [`ExecEnd`].
+///
+/// # Errors
+/// See [`ExecError`]. There is no time limit: drop the future to give up.
+pub async fn open(client: &Client, exec: Exec<'_>) -> Result<PodStream, ExecError> {
+    let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
+    let request = request(exec, &key)?;
+    let response = client
+        .send(request)
+        .await
+        .map_err(|error| ExecError::Unreachable(error.to_string()))?;
+    let response = accepted(response, &key).await?;
+    let upgraded = hyper::upgrade::on(response)
+        .await
+        .map_err(|error| ExecError::Unreachable(error.to_string()))?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let socket =
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+    Ok(ExecStream::new(socket))
+}
+
+/// RFC 6455, section 4.1.
+fn request(exec: Exec<'_>, key: &str) -> Result<Request<Body>, ExecError> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("container", exec.container);
+    for stream in ["stdin", "stdout", "stderr"] {
+        query.append_pair(stream, "true");
+    }
+    for word in exec.command {
+        query.append_pair("command", word);
+    }
+    let Exec { namespace, pod, .. } = exec;
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods/{pod}/exec?{}",
+        query.finish()
+    );
+    Request::get(path)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, key)
+        .header(header::SEC_WEBSOCKET_PROTOCOL, frames::PROTOCOL)
+        .body(Body::empty())
+        // A name that no URL can hold is no pod's.
+        .map_err(|error| ExecError::NotFound(error.to_string()))
+}
+
+/// RFC 6455, section 4.2.2: what makes an answer the promised websocket.
+async fn accepted(response: Response<Body>, key: &str) -> Result<Response<Body>, ExecError> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(response).await);
+    }
+    let headers = response.headers();
+    let is = |name, value: &str| text(headers, name).eq_ignore_ascii_case(value);
+    if !is(header::UPGRADE, "websocket")
+        || text(headers, header::SEC_WEBSOCKET_ACCEPT) != derive_accept_key(key.as_bytes())
+    {
+        return Err(ExecError::Protocol("no websocket".into()));
+    }
+    let protocol = text(headers, header::SEC_WEBSOCKET_PROTOCOL);
+    if protocol != frames::PROTOCOL {
+        return Err(ExecError::Protocol(format!("{protocol:?}")));
+    }
+    Ok(response)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+async fn refusal(response: Response<Body>) -> ExecError {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_REFUSAL);
+    let body = body.collect().await.map(|body| body.to_bytes());
+    let body = body.unwrap_or_default();
+    // A Status of Kubernetes, or the words of a proxy on the way.
+    let message = match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => status.message,
+        Err(_) => String::from_utf8_lossy(&body).into_owned(),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ExecError::Forbidden(message),
+        StatusCode::NOT_FOUND => ExecError::NotFound(message),
+        _ => ExecError::Refused {
+            code: status.as_u16(),
+            message,
+        },
+    }
+}

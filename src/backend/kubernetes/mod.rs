@@ -1,0 +1,270 @@
+//! Sandboxes on Kubernetes: gVisor pods, each with its agent at the end of one exec websocket.
+//!
+//! - `client`: the connection to the API server; `exec`: running a program in a pod
+//! - `template`: what a pool's pods have in common; `pod`: that, in Kubernetes' words
+//! - `status`: what a pod's status means; `pods`: the watch, and what it has told
+//! - `ownership`: whose a pod is, and what is done about those of the dead
+//!
+//! A sandbox is one pod and nothing else. The API server is asked when a pod is made, attached to
+//! and deleted, and never while a request runs.
+
+mod client;
+pub mod exec;
+mod ownership;
+mod pod;
+mod pods;
+mod status;
+mod template;
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, PostParams},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
+
+pub use client::{ClientError, client};
+pub use template::{Amount, Template, Volume};
+
+use self::{
+    exec::Exec,
+    ownership::Ownership,
+    pods::{Pods, REQUEST_TIMEOUT, Seen},
+    status::Phase,
+};
+use super::{
+    Backend, BoxedByteStream, ConnectError, DeleteError, SandboxId, StartError, StartedSandbox,
+};
+
+/// How long an exec may take to be answered.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
+const GONE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What all pools of one server share: a namespace, the watch of its pods, and a Lease.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+    agent_image: String,
+    owner: String,
+    start_timeout: Duration,
+    pods: Arc<Pods>,
+    ownership: Arc<Ownership>,
+    /// They end with this.
+    _tasks: JoinSet<()>,
+}
+
+/// Why a namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take out a Lease in namespace {namespace}: {reason}")]
+pub struct OpenError {
+    /// The namespace.
+    pub namespace: String,
+    /// What the API server said.
+    pub reason: String,
+}
+
+impl Cluster {
+    /// Takes a Lease out in the name of `owner`; watches the pods that `owner` makes in `namespace`
+    /// from now on, and deletes those of servers that are dead.
+    ///
+    /// `agent_image`: the image that holds the agent.
+    /// `start_timeout`: how long a pod may take from its creation until it is ready.
+    ///
+    /// # Errors
+    /// When the API server refuses the Lease, or does not answer.
+    pub async fn open(
+        client: Client,
+        namespace: String,
+        agent_image: String,
+        owner: String,
+        start_timeout: Duration,
+    ) -> Result<Self, OpenError> {
+        let pods = Arc::new(Pods::new(client.clone(), &namespace));
+        let taken = Ownership::take(client.clone(), &namespace, &owner, pods.clone());
+        let reason = match timeout(REQUEST_TIMEOUT, taken).await {
+            Ok(Ok(ownership)) => {
+                let ownership = Arc::new(ownership);
+                let mut tasks = JoinSet::new();
+                tasks.spawn(ownership.clone().renew());
+                tasks.spawn(ownership.clone().bury());
+                let (watched, of) = (pods.clone(), owner.clone());
+                tasks.spawn(async move { watched.follow(&of).await });
+                return Ok(Self {
+                    client,
+                    namespace,
+                    agent_image,
+                    owner,
+                    start_timeout,
+                    pods,
+                    ownership,
+                    _tasks: tasks,
+                });
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {REQUEST_TIMEOUT:?}"),
+        };
+        Err(OpenError { namespace, reason })
+    }
+
+    /// Whether this server's pods are its own still.
+    ///
+    /// # Errors
+    /// With the reason, once its Lease could not be renewed for so long that another server may soon
+    /// take it for dead, and delete them.
+    pub fn check_ownership(&self) -> Result<(), String> {
+        if self.ownership.holds() {
+            return Ok(());
+        }
+        Err("the server has lost touch with its cluster: it could not renew its Lease".into())
+    }
+
+    /// Gives the Lease back. When pods are left it stays, and the other servers delete both.
+    pub async fn close(&self) {
+        if !self.pods.is_empty() {
+            return;
+        }
+        if let Err(error) = self.ownership.give_back().await {
+            tracing::warn!(%error, "the Lease was not given back; it runs out by itself");
+        }
+    }
+
+    /// How long a pod may take from its creation until it is ready.
+    #[must_use]
+    pub const fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+}
+
+/// Makes the sandboxes of one pool.
+pub struct KubernetesBackend {
+    cluster: Arc<Cluster>,
+    template: Template,
+}
+
+fn failed<E: Display>(step: &'static str) -> impl Fn(E) -> StartError {
+    move |error| StartError::Failed {
+        step,
+        reason: error.to_string(),
+    }
+}
+
+impl KubernetesBackend {
+    /// Makes pods after `template`.
+    #[must_use]
+    pub const fn new(cluster: Arc<Cluster>, template: Template) -> Self {
+        Self { cluster, template }
+    }
+
+    async fn create(&self, id: &SandboxId) -> Result<(), StartError> {
+        let cluster = &self.cluster;
+        let failed = failed("create the pod");
+        let pod = pod::pod(id, &cluster.owner, &cluster.agent_image, &self.template);
+        let pod: DynamicObject =
+            serde_json::from_value(pod).map_err(|error| failed(error.to_string()))?;
+        let resource = ApiResource::erase::<Pod>(&());
+        let pods = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+        let parameters = PostParams::default();
+        let created = timeout(REQUEST_TIMEOUT, pods.create(&parameters, &pod)).await;
+        let created: DynamicObject = created
+            .map_err(|_| failed(format!("no answer within {REQUEST_TIMEOUT:?}")))?
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(uid) = created.metadata.uid {
+            cluster.pods.created(id.as_str(), uid);
+        }
+        Ok(())
+    }
+
+    async fn attach(&self, id: &SandboxId) -> Result<BoxedByteStream, String> {
+        let exec = Exec {
+            namespace: &self.cluster.namespace,
+            pod: id.as_str(),
+            container: pod::CONTAINER,
+            command: &[pod::AGENT, "attach"],
+        };
+        match timeout(ATTACH_TIMEOUT, exec::open(&self.cluster.client, exec)).await {
+            Ok(Ok(stream)) => Ok(Box::pin(stream)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {ATTACH_TIMEOUT:?}")),
+        }
+    }
+}
+
+/// Waits until the agent's container runs.
+async fn ready(mut pod: watch::Receiver<Seen>, limit: Duration) -> Result<(), StartError> {
+    let failed = failed("start the pod");
+    let deadline = Instant::now() + limit;
+    loop {
+        let seen = pod.borrow_and_update().clone();
+        let waits_for = match seen.phase {
+            Phase::Ready => return Ok(()),
+            Phase::Stuck(reason) => return Err(failed(reason)),
+            Phase::Dead(death) => return Err(failed(death.to_string())),
+            Phase::Starting(waits_for) => waits_for,
+        };
+        match timeout_at(deadline, pod.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(failed("it is no longer watched".into())),
+            Err(_) => {
+                return Err(failed(format!(
+                    "it still waits for {waits_for} after {limit:?}"
+                )));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for KubernetesBackend {
+    /// No output passes by pipes here: each byte takes the exec.
+    async fn start(&self, id: &SandboxId, _outputs: u32) -> Result<StartedSandbox, StartError> {
+        let (pod, death) = self.cluster.pods.expect(id.as_str());
+        self.create(id).await?;
+        ready(pod, self.cluster.start_timeout).await?;
+        let channel = self
+            .attach(id)
+            .await
+            .map_err(failed("attach to the agent"))?;
+        Ok(StartedSandbox {
+            channel,
+            death,
+            outputs: Vec::new(),
+        })
+    }
+
+    async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {
+        self.attach(id).await.map_err(|reason| ConnectError {
+            id: id.clone(),
+            reason,
+        })
+    }
+
+    async fn delete(&self, id: &SandboxId) -> Result<(), DeleteError> {
+        let failed = |reason: String| DeleteError {
+            id: id.clone(),
+            reason,
+        };
+        let pods = &self.cluster.pods;
+        let Some(mut pod) = pods.seen(id.as_str()) else {
+            return Ok(());
+        };
+        let seen = pod.borrow().clone();
+        let gone = seen.gone || pods.delete(id.as_str(), seen.uid).await.map_err(failed)?;
+        if !gone {
+            // What is being deleted still runs, and counts.
+            timeout(GONE_TIMEOUT, pod.wait_for(|seen| seen.gone))
+                .await
+                .map_err(|_| failed(format!("it is still there after {GONE_TIMEOUT:?}")))?
+                .map_err(|_| failed("it is no longer watched".into()))?;
+        }
+        pods.forget(id.as_str());
+        Ok(())
+    }
+}

@@ -1,0 +1,360 @@
+//! Whose a pod is: each server has a Lease (coordination.k8s.io/v1), its pods carry its name, and
+//! what belongs to nobody is deleted. Nothing is adopted: such a pod may have been used.
+//!
+//! A server is dead when its Lease has not changed for the whole duration, by the observer's own
+//! monotonic clock, while the API server answered. No clock is compared with another's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Error,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{
+    pod::label,
+    pods::{Pods, REQUEST_TIMEOUT},
+};
+
+/// How long a Lease may stay unchanged before its server counts as dead.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often a Lease is renewed, and the others' are looked at.
+const ROUND: Duration = Duration::from_secs(4);
+/// A server that could not renew for so long leases nothing more: another one may come to think that
+/// it is dead.
+const FENCED_AFTER: Duration = Duration::from_secs(10);
+/// Pods whose owner has no Lease are rare, and all pods have to be listed to find them: this many
+/// rounds apart.
+const ROUNDS_BETWEEN_LISTS: u64 = 75;
+/// What the servers' Leases are labelled with (label::NAME).
+const SERVER: &str = "sandpool-server";
+
+/// This server's Lease, and what it does about the dead.
+pub(super) struct Ownership {
+    leases: Api<Lease>,
+    pods: Api<Pod>,
+    deleting: Arc<Pods>,
+    owner: String,
+    /// When the request was sent that last renewed the Lease.
+    renewed: Mutex<Instant>,
+}
+
+impl Ownership {
+    /// Takes out the Lease. No pod of `owner` may be made before.
+    pub(super) async fn take(
+        client: Client,
+        namespace: &str,
+        owner: &str,
+        deleting: Arc<Pods>,
+    ) -> Result<Self, Error> {
+        let ownership = Self {
+            leases: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client, namespace),
+            deleting,
+            owner: owner.to_owned(),
+            renewed: Mutex::new(Instant::now()),
+        };
+        ownership.create().await?;
+        Ok(ownership)
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        let now = MicroTime(Timestamp::now());
+        let lease = serde_json::from_value(json!({
+            "metadata": {
+                "name": name(&self.owner),
+                "labels": {label::NAME: SERVER, label::OWNER: self.owner},
+            },
+            "spec": {
+                "holderIdentity": self.owner,
+                "leaseDurationSeconds": DURATION.as_secs(),
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }))
+        .map_err(Error::SerdeError)?;
+        self.leases.create(&PostParams::default(), &lease).await?;
+        Ok(())
+    }
+
+    /// Whether this server may still lease: its pods are its own.
+    pub(super) fn holds(&self) -> bool {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.elapsed() < FENCED_AFTER
+    }
+
+    /// Renews the Lease for as long as it is polled.
+    pub(super) async fn renew(self: Arc<Self>) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            let sent = Instant::now();
+            // A request that takes longer than this is of no use.
+            match timeout(ROUND, self.renew_once()).await {
+                Ok(Ok(_)) => {
+                    *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = sent;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease was not renewed"),
+                Err(_) => tracing::warn!("the Lease was not renewed within {ROUND:?}"),
+            }
+        }
+    }
+
+    async fn renew_once(&self) -> Result<(), Error> {
+        let patch = json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
+        let (name, patch) = (name(&self.owner), Patch::Merge(patch));
+        match self
+            .leases
+            .patch(&name, &PatchParams::default(), &patch)
+            .await
+        {
+            // Another server took this one for dead, after it had deleted all of its pods.
+            Err(Error::Api(status)) if status.code == 404 => self.create().await,
+            renewed => renewed.map(drop),
+        }
+    }
+
+    /// Gives the Lease back, once there is no pod any more.
+    pub(super) async fn give_back(&self) -> Result<(), String> {
+        let name = name(&self.owner);
+        let parameters = DeleteParams::default();
+        let deleted = timeout(REQUEST_TIMEOUT, self.leases.delete(&name, &parameters)).await;
+        match deleted {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(Error::Api(status))) if status.code == 404 => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+        }
+    }
+
+    /// Deletes what dead servers left, for as long as it is polled.
+    pub(super) async fn bury(self: Arc<Self>) {
+        let mut rounds = interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut observed = Observed::default();
+        let mut without_lease = HashSet::new();
+        for round in 0_u64.. {
+            rounds.tick().await;
+            let looked = timeout(REQUEST_TIMEOUT, async {
+                // The pods first: whoever made one that is listed had its Lease before.
+                if round % ROUNDS_BETWEEN_LISTS == 0 {
+                    without_lease = self.owners_of_pods().await?;
+                }
+                self.versions().await
+            });
+            let versions = match looked.await {
+                Ok(Ok(versions)) => versions,
+                // Nobody is dead who may have had no chance to say otherwise.
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot list the servers' Leases");
+                    observed = Observed::default();
+                    continue;
+                }
+                Err(_) => {
+                    tracing::warn!("no list of the servers' Leases within {REQUEST_TIMEOUT:?}");
+                    observed = Observed::default();
+                    continue;
+                }
+            };
+            let mut all: HashMap<_, _> = without_lease
+                .iter()
+                .map(|owner: &String| (owner.clone(), None))
+                .collect();
+            all.extend(versions.into_iter().map(|(owner, it)| (owner, Some(it))));
+            all.remove(&self.owner);
+            for dead in observed.dead(Instant::now(), all) {
+                match self.bury_one(&dead).await {
+                    Ok(true) => drop(without_lease.remove(&dead.owner)),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(server = dead.owner, %error, "cannot delete what a dead server left");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn owners_of_pods(&self) -> Result<HashSet<String>, Error> {
+        let ours = format!("{}={}", label::NAME, label::SANDBOX);
+        let parameters = ListParams::default().labels(&ours);
+        let pods = self.pods.list_metadata(&parameters).await?.items;
+        Ok(pods
+            .into_iter()
+            .filter_map(|pod| pod.metadata.labels?.remove(label::OWNER))
+            .collect())
+    }
+
+    /// The version of each server's Lease; it changes whenever that is renewed.
+    async fn versions(&self) -> Result<HashMap<String, String>, Error> {
+        let servers = format!("{}={SERVER}", label::NAME);
+        let parameters = ListParams::default().labels(&servers);
+        let leases = self.leases.list_metadata(&parameters).await?.items;
+        Ok(leases
+            .into_iter()
+            .filter_map(|lease| {
+                let owner = lease.metadata.labels?.remove(label::OWNER)?;
+                Some((owner, lease.metadata.resource_version?))
+            })
+            .collect())
+    }
+
+    /// Asks for the end of what a dead server left; whether nothing is left.
+    async fn bury_one(&self, dead: &Unchanged) -> Result<bool, String> {
+        let owner = &dead.owner;
+        let whose = format!("{}={owner}", label::OWNER);
+        let parameters = ListParams::default().labels(&whose);
+        let listed = timeout(REQUEST_TIMEOUT, self.pods.list_metadata(&parameters)).await;
+        let pods = listed
+            .map_err(|_| format!("no answer within {REQUEST_TIMEOUT:?}"))?
+            .map_err(|error| error.to_string())?
+            .items;
+        if pods.is_empty() {
+            if let Some(version) = &dead.version {
+                self.delete_lease(owner, version).await?;
+                tracing::info!(server = owner, "deleted all that a dead server left");
+            }
+            return Ok(true);
+        }
+        tracing::info!(
+            server = owner,
+            pods = pods.len(),
+            "deleting what a dead server left"
+        );
+        for pod in pods {
+            let (Some(name), uid) = (pod.metadata.name, pod.metadata.uid) else {
+                continue;
+            };
+            self.deleting.delete(&name, uid).await?;
+        }
+        Ok(false)
+    }
+
+    /// Unless the dead is alive after all.
+    async fn delete_lease(&self, owner: &str, version: &str) -> Result<(), String> {
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            resource_version: Some(version.to_owned()),
+            uid: None,
+        });
+        let name = name(owner);
+        match timeout(REQUEST_TIMEOUT, self.leases.delete(&name, &parameters)).await {
+            Ok(Err(Error::Api(status))) if status.code == 404 => Ok(()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+        }
+    }
+}
+
+fn name(owner: &str) -> String {
+    format!("sandpool-{owner}")
+}
+
+/// Since when which Lease is unchanged.
+#[derive(Default)]
+struct Observed(HashMap<String, (Option<String>, Instant)>);
+
+/// A server whose Lease has not changed for the whole duration.
+#[derive(Debug, PartialEq, Eq)]
+struct Unchanged {
+    owner: String,
+    /// Of the Lease; `None` where there is none.
+    version: Option<String>,
+}
+
+impl Observed {
+    /// Who is dead, going by what all have now: the version of their Lease, or none.
+    fn dead(&mut self, now: Instant, all: HashMap<String, Option<String>>) -> Vec<Unchanged> {
+        self.0.retain(|owner, _| all.contains_key(owner));
+        let mut dead = Vec::new();
+        for (owner, version) in all {
+            let seen = self
+                .0
+                .entry(owner.clone())
+                .or_insert_with(|| (version.clone(), now));
+            if seen.0 != version {
+                *seen = (version.clone(), now);
+            }
+            if now - seen.1 >= DURATION {
+                dead.push(Unchanged { owner, version });
+            }
+        }
+        dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all<const N: usize>(of: [(&str, Option<&str>); N]) -> HashMap<String, Option<String>> {
+        of.into_iter()
+            .map(|(owner, version)| (owner.to_owned(), version.map(str::to_owned)))
+            .collect()
+    }
+
+    fn owners(dead: &[Unchanged]) -> Vec<&str> {
+        dead.iter().map(|it| it.owner.as_str()).collect()
+    }
+
+    #[test]
+    fn a_server_is_dead_when_its_lease_is_unchanged_for_the_whole_duration() {
+        let mut observed = Observed::default();
+        let start = Instant::now();
+        let almost = start + DURATION - Duration::from_millis(1);
+        assert!(
+            observed
+                .dead(start, all([("a", Some("1")), ("b", Some("1"))]))
+                .is_empty()
+        );
+        assert!(
+            observed
+                .dead(almost, all([("a", Some("1")), ("b", Some("2"))]))
+                .is_empty()
+        );
+        let later = start + DURATION;
+        let dead = observed.dead(later, all([("a", Some("1")), ("b", Some("2"))]));
+        assert_eq!(owners(&dead), ["a"]);
+        assert_eq!(dead[0].version.as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn an_owner_without_a_lease_is_dead_only_after_the_same_time() {
+        let mut observed = Observed::default();
+        let start = Instant::now();
+        assert!(observed.dead(start, all([("a", None)])).is_empty());
+        // It takes its Lease out after all.
+        let later = start + DURATION;
+        assert!(observed.dead(later, all([("a", Some("1"))])).is_empty());
+        let dead = observed.dead(later + DURATION, all([("a", Some("1"))]));
+        assert_eq!(owners(&dead), ["a"]);
+    }
+
+    #[test]
+    fn whoever_was_not_heard_of_for_a_while_is_counted_anew() {
+        let mut observed = Observed::default();
+        let start = Instant::now();
+        assert!(observed.dead(start, all([("a", Some("1"))])).is_empty());
+        assert!(observed.dead(start + DURATION, all([])).is_empty());
+        let again = start + DURATION * 2;
+        assert!(observed.dead(again, all([("a", Some("1"))])).is_empty());
+    }
+
+    /// A server stops leasing before another one may think that it is dead.
+    #[test]
+    fn the_times_fit() {
+        const { assert!(FENCED_AFTER.as_secs() * 3 <= DURATION.as_secs() * 2) };
+        const { assert!(ROUND.as_secs() * 2 < FENCED_AFTER.as_secs()) };
+    }
+}

@@ -1,0 +1,226 @@
+//! The pods of this server, as one watch of their namespace tells of them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Error,
+    api::{ApiResource, DeleteParams, Preconditions},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use super::{
+    pod::{GRACE_SECONDS, label},
+    status::{Phase, SlimPod, phase},
+};
+use crate::backend::Death;
+
+/// No single request to the API server takes this long.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a pod that nobody knows is tried again to be deleted.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The pods of this server.
+pub(super) struct Pods {
+    api: Api<SlimPod>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// One that was asked for and is not known to be gone.
+struct Known {
+    pod: watch::Sender<Seen>,
+    death: watch::Sender<Option<Death>>,
+}
+
+/// What is known of a pod.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Kubernetes' own name for this very pod; a later one of the same name has another.
+    pub(super) uid: Option<String>,
+    pub(super) phase: Phase,
+    /// The watch has told of it.
+    watched: bool,
+    /// Its object is no more. Nothing of it runs then.
+    pub(super) gone: bool,
+}
+
+impl Pods {
+    pub(super) fn new(client: Client, namespace: &str) -> Self {
+        let resource = ApiResource::erase::<Pod>(&());
+        Self {
+            api: Api::namespaced_with(client, namespace, &resource),
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A pod of that name is about to be asked for.
+    pub(super) fn expect(
+        &self,
+        name: &str,
+    ) -> (watch::Receiver<Seen>, watch::Receiver<Option<Death>>) {
+        let known = Known {
+            pod: watch::Sender::new(Seen {
+                uid: None,
+                phase: Phase::Starting("the API server".into()),
+                watched: false,
+                gone: false,
+            }),
+            death: watch::Sender::new(None),
+        };
+        let receivers = (known.pod.subscribe(), known.death.subscribe());
+        self.known().insert(name.to_owned(), known);
+        receivers
+    }
+
+    /// Whether all that were asked for are gone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known().is_empty()
+    }
+
+    /// What is known of a pod that was asked for.
+    pub(super) fn seen(&self, name: &str) -> Option<watch::Receiver<Seen>> {
+        self.known().get(name).map(|known| known.pod.subscribe())
+    }
+
+    /// The API server has made the pod, and calls it so.
+    pub(super) fn created(&self, name: &str, uid: String) {
+        if let Some(known) = self.known().get(name) {
+            known.pod.send_modify(|seen| seen.uid = Some(uid));
+        }
+    }
+
+    /// It is gone for good. Should it come yet, nobody knows it, and it is deleted.
+    pub(super) fn forget(&self, name: &str) {
+        self.known().remove(name);
+    }
+
+    /// Asks for a pod's end. `Ok(true)`: there is none of that name and uid any more.
+    pub(super) async fn delete(&self, name: &str, uid: Option<String>) -> Result<bool, String> {
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(GRACE_SECONDS),
+            preconditions: uid.map(|uid| Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match timeout(REQUEST_TIMEOUT, self.api.delete(name, &parameters)).await {
+            Ok(Ok(_)) => Ok(false),
+            // 409: a pod of that name is another one.
+            Ok(Err(Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(true),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+        }
+    }
+
+    /// Follows all pods that `owner` made, for as long as it is polled.
+    pub(super) async fn follow(self: Arc<Self>, owner: &str) {
+        let labels = format!("{}={owner}", label::OWNER);
+        let events = watcher::watcher(self.api.clone(), watcher::Config::default().labels(&labels))
+            .default_backoff();
+        let mut events = pin!(events);
+        let mut strays = JoinSet::new();
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            while strays.try_join_next().is_some() {}
+            match event {
+                Ok(Event::Apply(pod)) => self.apply(pod, &mut strays),
+                Ok(Event::Delete(pod)) => self.gone(pod.metadata.name.as_deref()),
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(pod)) => {
+                    listed.extend(pod.metadata.name.clone());
+                    self.apply(pod, &mut strays);
+                }
+                Ok(Event::InitDone) => self.gone_but(&std::mem::take(&mut listed)),
+                Err(error) => tracing::warn!(%error, "the watch of the pods was interrupted"),
+            }
+        }
+    }
+
+    fn apply(self: &Arc<Self>, pod: SlimPod, strays: &mut JoinSet<()>) {
+        let phase = phase(&pod);
+        let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) else {
+            return;
+        };
+        let known = self.known();
+        let Some(known) = known.get(&name) else {
+            // Its deletion may be under way already; asking twice does no harm.
+            if pod.metadata.deletion_timestamp.is_none() {
+                strays.spawn(self.clone().delete_stray(name, uid));
+            }
+            return;
+        };
+        if let Phase::Dead(death) = &phase {
+            known.died(death);
+        }
+        known.pod.send_modify(|seen| {
+            seen.uid = Some(uid);
+            seen.phase = phase;
+            seen.watched = true;
+        });
+    }
+
+    /// A pod that this server asked for and gave up: its creation was answered too late.
+    async fn delete_stray(self: Arc<Self>, name: String, uid: String) {
+        tracing::info!(sandbox = %name, "deleting a pod that nobody waits for");
+        while let Err(error) = self.delete(&name, Some(uid.clone())).await {
+            tracing::warn!(sandbox = %name, %error, "pod is not deleted yet");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn gone(&self, name: Option<&str>) {
+        let known = self.known();
+        if let Some(known) = name.and_then(|name| known.get(name)) {
+            known.gone();
+        }
+    }
+
+    /// Whoever was seen before and is not in the list has gone while nobody watched.
+    fn gone_but(&self, listed: &HashSet<String>) {
+        for (name, known) in self.known().iter() {
+            // One that was made after the list was taken is not in it, either.
+            if !listed.contains(name) && known.pod.borrow().watched {
+                known.gone();
+            }
+        }
+    }
+}
+
+impl Known {
+    fn gone(&self) {
+        let death = Death::Infrastructure("its pod was deleted".into());
+        self.died(&death);
+        self.pod.send_modify(|seen| {
+            seen.gone = true;
+            if !matches!(seen.phase, Phase::Dead(_)) {
+                seen.phase = Phase::Dead(death);
+            }
+        });
+    }
+
+    /// The first cause stays.
+    fn died(&self, death: &Death) {
+        self.death.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(death.clone());
+            }
+            first
+        });
+    }
+}

@@ -1,0 +1,143 @@
+//! From the configuration to sandboxes in a cluster.
+
+use std::sync::Arc;
+
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+use super::ServeError;
+use crate::{
+    backend::kubernetes::{self, Amount, Cluster, KubernetesBackend, Template, Volume},
+    config::{KubernetesConfig, PoolConfig, TolerationConfig, VolumeConfig},
+    proto::agent::Language,
+};
+
+/// Connects, and watches the namespace.
+pub(super) async fn cluster(
+    config: &KubernetesConfig,
+    server: &str,
+) -> Result<Arc<Cluster>, ServeError> {
+    let failed = |reason: String| ServeError::Cluster { reason };
+    let options = KubeConfigOptions::default();
+    let found = match &config.kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+            Config::from_custom_kubeconfig(read, &options)
+                .await
+                .map_err(|error| failed(error.to_string()))?
+        }
+        None => Config::infer()
+            .await
+            .map_err(|error| failed(error.to_string()))?,
+    };
+    let client = kubernetes::client(found).map_err(|error| failed(error.to_string()))?;
+    let opened = Cluster::open(
+        client,
+        config.namespace.clone(),
+        config.agent_image.clone(),
+        server.to_owned(),
+        config.start_timeout,
+    );
+    opened
+        .await
+        .map(Arc::new)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// What makes a pool's sandboxes.
+pub(super) fn backend(
+    cluster: Arc<Cluster>,
+    pool: &str,
+    config: &PoolConfig,
+) -> Result<KubernetesBackend, ServeError> {
+    let pod = &config.pod;
+    let memory = config.host_memory().bytes();
+    let or_all = |requested: u64, all| if requested == 0 { all } else { requested };
+    let template = Template {
+        pool: pool.to_owned(),
+        image: pod.image.clone(),
+        image_pull_secrets: pod.image_pull_secrets.clone(),
+        runtime_class: pod.runtime_class.clone(),
+        node_selector: pod.node_selector.clone(),
+        tolerations: pod.tolerations.iter().map(toleration).collect(),
+        labels: pod.labels.clone(),
+        annotations: pod.annotations.clone(),
+        volumes: pod
+            .volumes
+            .iter()
+            .map(|volume| volume_of(pool, volume))
+            .collect::<Result<_, _>>()?,
+        user: config.user,
+        group: config.group,
+        cpus: Amount {
+            limit: config.cpus,
+            request: if pod.cpus_requested == 0.0 {
+                config.cpus
+            } else {
+                pod.cpus_requested
+            },
+        },
+        memory: Amount {
+            limit: memory,
+            request: or_all(pod.memory_requested.bytes(), memory),
+        },
+        workspace_bytes: config.volumes.workspace.bytes(),
+        tmp_bytes: config.volumes.tmp.bytes(),
+        home_bytes: config.volumes.home.bytes(),
+        active_deadline_seconds: (config.max_idle_age + config.limits.max.timeout).as_secs()
+            + SLACK_SECONDS,
+    };
+    Ok(KubernetesBackend::new(cluster, template))
+}
+
+/// How much longer than it is used Kubernetes lets a pod live, whatever became of its server.
+const SLACK_SECONDS: u64 = 600;
+
+fn toleration(config: &TolerationConfig) -> Value {
+    let operator = match config.value {
+        Some(_) => "Equal",
+        None => "Exists",
+    };
+    let mut toleration = serde_json::json!({"key": config.key, "operator": operator});
+    for (name, value) in [("value", &config.value), ("effect", &config.effect)] {
+        if let Some(value) = value {
+            toleration[name] = value.as_str().into();
+        }
+    }
+    toleration
+}
+
+fn volume_of(pool: &str, config: &VolumeConfig) -> Result<Volume, ServeError> {
+    let source = config.source.iter().map(|(name, value)| {
+        let value = serde_json::to_value(value).map_err(|error| ServeError::Cluster {
+            reason: format!("pools.{pool}.pod.volumes: {error}"),
+        })?;
+        Ok((name.clone(), value))
+    });
+    Ok(Volume {
+        mount_path: config.mount_path.clone(),
+        writable: config.writable,
+        source: source.collect::<Result<_, ServeError>>()?,
+    })
+}
+
+/// The languages. Where no interpreter is named, the image's PATH decides: what is in an image can
+/// only be seen from inside.
+pub(super) fn languages(config: &PoolConfig) -> Vec<Language> {
+    config
+        .languages()
+        .filter(|(_, settings)| !settings.optional)
+        .map(|(language, settings)| Language {
+            name: language.as_str().to_owned(),
+            preload: settings.preload.clone(),
+            spares: settings.spares,
+            interpreter: settings.interpreter.as_ref().map_or_else(
+                || language.program().to_owned(),
+                |path| path.to_string_lossy().into_owned(),
+            ),
+        })
+        .collect()
+}

@@ -1,0 +1,97 @@
+//! Servers and sandboxes as the cluster sees them, where the tests run on one.
+//!
+//! TEST_BACKEND=kubernetes runs all tests on the cluster that KUBECONFIG names, by kubectl.
+//! TEST_AGENT_IMAGE and TEST_IMAGE name the images.
+
+use std::{env, fs, path::Path, process::Command, sync::OnceLock};
+
+use super::host;
+
+/// Where the tests' pods are.
+const NAMESPACE: &str = "sandpool-e2e";
+/// Whose pod it is (src/backend/kubernetes/pod.rs).
+const OWNER: &str = "sandpool.dev/owner";
+
+/// Whether the tests run on Kubernetes.
+pub fn is_used() -> bool {
+    static USED: OnceLock<bool> = OnceLock::new();
+    *USED.get_or_init(|| match env::var("TEST_BACKEND").as_deref() {
+        Ok("kubernetes") => {
+            let made = kubectl(&["create", "namespace", NAMESPACE]);
+            let known = |error: &String| error.contains("AlreadyExists");
+            assert!(made.as_ref().err().is_none_or(known), "{made:?}");
+            true
+        }
+        Ok("local") | Err(_) => false,
+        Ok(other) => panic!("TEST_BACKEND is {other:?}, allowed are local and kubernetes"),
+    })
+}
+
+/// What a server's configuration says of the cluster and, for each pool, of its pods.
+pub fn config(pools: impl Iterator<Item = String>) -> String {
+    let image = |name: &str, usual: &str| env::var(name).unwrap_or_else(|_| usual.into());
+    let agent = image("TEST_AGENT_IMAGE", "localhost/sandpool:test");
+    let sandbox = image("TEST_IMAGE", "localhost/languages:1");
+    let mut text = format!(
+        "[backend]\nkind = \"kubernetes\"\n\
+         [backend.kubernetes]\nnamespace = {NAMESPACE:?}\nagent_image = {agent:?}\n"
+    );
+    for pool in pools {
+        // So little is asked for that a small node takes all of them.
+        text += &format!(
+            "[pools.{pool}.pod]\nimage = {sandbox:?}\n\
+             cpus_requested = 0.01\nmemory_requested = \"16MiB\"\n"
+        );
+    }
+    text
+}
+
+fn kubectl(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("kubectl").args(arguments).output();
+    let output = output.map_err(|error| format!("kubectl: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+/// The names of the server's pods.
+pub fn pods(server: &str) -> Vec<String> {
+    let owner = format!("--selector={OWNER}={server}");
+    let names = "--output=jsonpath={.items[*].metadata.name}";
+    let listed = kubectl(&["--namespace", NAMESPACE, "get", "pods", &owner, names]).unwrap();
+    listed.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Waits for the end of the server's Lease, which another server deletes after all of its pods.
+pub fn wait_buried(server: &str) {
+    let lease = format!("lease/sandpool-{server}");
+    let gone = ["wait", "--for=delete", &lease, "--timeout=90s"];
+    kubectl(&[&["--namespace", NAMESPACE][..], &gone].concat()).unwrap();
+}
+
+/// Sends a signal to the gVisor process that is the sandbox, which must be on this machine.
+pub fn signal(pod: &str, signal: i32) {
+    let uid = "--output=jsonpath={.metadata.uid}";
+    let uid = kubectl(&["--namespace", NAMESPACE, "get", "pod", pod, uid]).unwrap();
+    let mut found = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| is_kernel_of(*pid, &uid));
+    let pid = found.next().expect("the pod's gVisor is on this machine");
+    host::kill(pid, signal);
+}
+
+/// Whether a process is gVisor's kernel, in the cgroup of that pod.
+fn is_kernel_of(pid: i32, pod_uid: &str) -> bool {
+    let of = |file| fs::read(Path::new("/proc").join(pid.to_string()).join(file));
+    let cgroup = of("cgroup").unwrap_or_default();
+    // The kubelet writes it with underscores where systemd is the cgroups' manager.
+    let cgroup = String::from_utf8_lossy(&cgroup).replace('_', "-");
+    cgroup.contains(pod_uid)
+        && of("cmdline")
+            .unwrap_or_default()
+            .starts_with(b"runsc-sandbox")
+}
