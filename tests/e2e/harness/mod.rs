@@ -8,7 +8,7 @@
 //! - `proxy`: a connection that can be cut, reset or silenced
 
 mod client;
-mod cluster;
+pub mod cluster;
 mod execution;
 mod host;
 mod pools;
