@@ -15,6 +15,7 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
 use tonic::{body::Body, codegen::http};
 
 use crate::{backend::BoxedByteStream, proto::agent::agent_service_client::AgentServiceClient};
@@ -36,6 +37,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Channel {
     requests: SendRequest<Body>,
+    /// Its sender is dropped when the connection has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Channel {
@@ -56,13 +59,26 @@ impl Channel {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .handshake(TokioIo::new(stream))
             .await?;
+        let (open, ended) = watch::channel(());
         tokio::spawn(async move {
             // Its users see an error of their own.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to a sandbox ended");
             }
+            drop(open);
         });
-        Ok(Self { requests })
+        Ok(Self { requests, ended })
+    }
+
+    /// Whether the connection has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+
+    /// Waits for the connection's end.
+    pub(super) async fn ended(&self) {
+        // Nothing is ever sent.
+        let _: Result<(), _> = self.ended.clone().changed().await;
     }
 
     /// The agent's service, with bounded messages.

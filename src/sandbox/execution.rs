@@ -13,6 +13,7 @@ use super::{
     call::{Call, Link},
     died,
     direct::Direct,
+    idle::{Connection, Idle},
     inbox::Violation,
     progress::{Progress, outcome_of},
     words,
@@ -27,7 +28,7 @@ use crate::{
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one attempt to reach an agent again may take. A connection that stalls would be ended
 /// by its keepalive only when most of the time for reattaching is over.
-const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
+pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
 /// Pauses between attempts, the first and the longest: each costs a process on the machine.
 const REATTACH_PAUSE: Duration = Duration::from_millis(100);
 const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -117,6 +118,9 @@ impl Sandbox {
     /// # Errors
     /// See [`NotConfirmed`].
     pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
+        if let Some(connection) = self.idle.take().and_then(Idle::take) {
+            self.connection = connection;
+        }
         let mut progress = Progress::new(self.id.clone(), run.spec);
         let stop = progress.drive(self, run).await;
         progress.drain();
@@ -128,9 +132,9 @@ impl Sandbox {
     }
 
     async fn open(&mut self, execution_id: &str, progress: &mut Progress) -> Result<Link, String> {
-        let call = match self.waiting_call.take() {
+        let call = match self.connection.waiting_call.take() {
             Some(call) => call,
-            None => Call::begin(&self.channel).await?,
+            None => Call::begin(&self.connection.channel).await?,
         };
         let credits = (1..)
             .zip(&progress.streams)
@@ -175,7 +179,10 @@ impl Sandbox {
         let stream = self.backend.connect(&self.id).await;
         let stream = stream.map_err(|error| error.to_string())?;
         let channel = Channel::connect(stream).await;
-        self.channel = channel.map_err(|error| error.to_string())?;
+        self.connection = Connection {
+            channel: channel.map_err(|error| error.to_string())?,
+            waiting_call: None,
+        };
         progress.outbound.restart();
         self.open(execution_id, progress).await
     }
@@ -210,16 +217,24 @@ impl Progress {
         cut: bool,
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
+        // Cut while it was idle, and not mended yet: nothing has been said over it.
+        let cut_before = !cut && sandbox.connection.channel.has_ended();
         let (deadline, late) = if cut {
             (
                 self.deadline,
                 Stop::Ended(Outcome::TimedOut(run.spec.limits.timeout)),
             )
+        } else if cut_before {
+            let reason = format!("it could not be reached within {REATTACH_ATTEMPT:?}");
+            (
+                Instant::now() + REATTACH_ATTEMPT,
+                Stop::NotConfirmed(reason),
+            )
         } else {
             (Instant::now() + CONFIRM_TIMEOUT, not_confirmed())
         };
         let opening = async {
-            if !cut {
+            if !cut && !cut_before {
                 return sandbox.open(run.execution_id, self).await;
             }
             let reattach = sandbox.reattach(run.execution_id, self);

@@ -2,6 +2,7 @@
 //!
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
 //! - `call`: the calls on it, of which the first waits in advance
+//! - `idle`: both, made again when they are cut before their use
 //! - `execution`: one program in it, across cut connections; `progress`: what is known of it
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
@@ -12,6 +13,7 @@ mod channel;
 mod direct;
 mod execution;
 mod files;
+mod idle;
 mod inbox;
 mod outbound;
 mod progress;
@@ -20,7 +22,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use self::call::Call;
+use self::{
+    call::Call,
+    idle::{Connection, Idle},
+};
 pub use self::{
     channel::Channel,
     execution::{Ended, Event, Input, NotConfirmed, Run},
@@ -78,9 +83,9 @@ pub enum StartFailure {
 pub struct Sandbox {
     id: SandboxId,
     backend: Arc<dyn Backend>,
-    channel: Channel,
-    /// The first execution's.
-    waiting_call: Option<Call>,
+    connection: Connection,
+    /// Instead of `connection`, until the sandbox is used.
+    idle: Option<Idle>,
     /// By their numbers, unless they are taken.
     outputs: Vec<Option<OutputPipes>>,
     death: watch::Receiver<Option<Death>>,
@@ -155,10 +160,17 @@ impl Sandbox {
         let mut sandbox = Self::from_channel(backend, id, channel, death);
         sandbox.outputs = outputs;
         sandbox.rehearse().await?;
-        sandbox.waiting_call = Call::begin(&sandbox.channel)
+        let waiting_call = Call::begin(&sandbox.connection.channel)
             .await
-            .map(Some)
             .map_err(StartFailure::Agent)?;
+        sandbox.idle = Some(Idle::new(
+            sandbox.backend.clone(),
+            sandbox.id.clone(),
+            Connection {
+                channel: sandbox.connection.channel.clone(),
+                waiting_call: Some(waiting_call),
+            },
+        ));
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
         Ok(sandbox)
@@ -177,8 +189,11 @@ impl Sandbox {
         Self {
             id,
             backend,
-            channel,
-            waiting_call: None,
+            connection: Connection {
+                channel,
+                waiting_call: None,
+            },
+            idle: None,
             outputs: Vec::new(),
             death,
         }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    POOLS,
-    harness::{cluster, *},
-};
+use crate::{POOLS, cluster, harness::*};
 
 /// Bytes each way. They take longer than it takes to stop a component.
 const BYTES: usize = 8 << 20;

@@ -18,6 +18,7 @@ mod agent;
 #[path = "../e2e/harness/mod.rs"]
 mod harness;
 
+mod cluster;
 mod components;
 mod pods;
 mod refusals;

@@ -1,9 +1,6 @@
 //! A pod is taken away while a program runs in it.
 
-use crate::{
-    POOLS,
-    harness::{cluster, *},
-};
+use crate::{POOLS, cluster, harness::*};
 use v1::{finished::Outcome, sandbox_lost::Cause};
 
 async fn lost_by(what: impl FnOnce(&str), reason: &str) {

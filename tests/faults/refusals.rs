@@ -1,9 +1,6 @@
 //! The cluster refuses the pods. The pool says why, and fills once it may.
 
-use crate::{
-    POOLS,
-    harness::{cluster, *},
-};
+use crate::{POOLS, cluster, harness::*};
 
 /// Starts a server, and waits until its pool shows a reason that holds these words.
 async fn refused_with(server: &Server, words: &str) -> Client {

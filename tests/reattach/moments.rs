@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandpool::execution::Outcome;
 
 use crate::{
-    program::Plan,
+    program::{IdleCut, Plan},
     relay::{Fault, When},
 };
 
@@ -57,6 +57,26 @@ fn a_cut_while_nothing_flows_is_mended_at_once() {
     );
     assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
     assert_eq!(seen.stdout, b"ready\nstill there\n");
+}
+
+#[test]
+fn a_cut_before_the_program_comes_costs_nothing() {
+    for idle in [IdleCut::Mended, IdleCut::NotMended] {
+        let mut plan = Plan::python("print(input())");
+        plan.idle = idle;
+        let (ended, (seen, connections)) = plan.run(
+            |_| {},
+            async |client| {
+                client.send("hello\n").await;
+                let faults = client.faults.clone();
+                (client.rest().await, faults.connections())
+            },
+        );
+        assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
+        assert_eq!((seen.started, &seen.stdout[..]), (1, &b"hello\n"[..]));
+        // The program may come while the second one is being made, which is given up then.
+        assert!((2..=3).contains(&connections), "{connections}");
+    }
 }
 
 #[test]

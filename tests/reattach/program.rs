@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     agent,
-    relay::{Faults, Relayed},
+    relay::{Fault, Faults, Relayed},
 };
 
 const MIB: u64 = 1 << 20;
@@ -61,6 +61,18 @@ static BACKEND: LazyLock<Arc<LocalBackend>> = LazyLock::new(|| {
 pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) reattach_timeout: Duration,
+    /// Whether the sandbox's connection is cut before the program comes.
+    pub(crate) idle: IdleCut,
+}
+
+/// What happens to the connection of a sandbox that waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleCut {
+    None,
+    /// It is cut and made again.
+    Mended,
+    /// It is cut, and could not be made again yet.
+    NotMended,
 }
 
 impl Plan {
@@ -99,6 +111,7 @@ impl Plan {
                 labels: Default::default(),
             },
             reattach_timeout: Duration::from_secs(30),
+            idle: IdleCut::None,
         }
     }
 
@@ -140,6 +153,20 @@ impl Plan {
             let mut sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation)
                 .await
                 .unwrap();
+
+            let relays = &backend.faults;
+            if self.idle == IdleCut::NotMended {
+                relays.refuse(true);
+            }
+            if self.idle != IdleCut::None {
+                relays.now(Fault::Cut);
+            }
+            match self.idle {
+                IdleCut::None => {}
+                IdleCut::Mended => relays.connected(2).await,
+                IdleCut::NotMended => relays.has_refused(1).await,
+            }
+            relays.refuse(false);
 
             let (to_program, mut input) = mpsc::channel(4);
             let (to_client, events) = mpsc::channel(4);

@@ -25,7 +25,7 @@ use kube::{
     api::{ApiResource, DynamicObject, PostParams},
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
@@ -45,6 +45,8 @@ use super::{
 
 /// How long an exec may take to be answered.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many execs are asked for at once: an API server that has just restarted has enough to do.
+const ATTACHING: usize = 16;
 /// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
 const GONE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -57,6 +59,7 @@ pub struct Cluster {
     start_timeout: Duration,
     pods: Arc<Pods>,
     ownership: Arc<Ownership>,
+    attaching: Semaphore,
     /// They end with this.
     _tasks: JoinSet<()>,
 }
@@ -105,6 +108,7 @@ impl Cluster {
                     start_timeout,
                     pods,
                     ownership,
+                    attaching: Semaphore::new(ATTACHING),
                     _tasks: tasks,
                 });
             }
@@ -189,7 +193,12 @@ impl KubernetesBackend {
             container: pod::CONTAINER,
             command: &[pod::AGENT, "attach"],
         };
-        match timeout(ATTACH_TIMEOUT, exec::open(&self.cluster.client, exec)).await {
+        let attached = async {
+            // Never closed.
+            let _place = self.cluster.attaching.acquire().await;
+            exec::open(&self.cluster.client, exec).await
+        };
+        match timeout(ATTACH_TIMEOUT, attached).await {
             Ok(Ok(stream)) => Ok(Box::pin(stream)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {ATTACH_TIMEOUT:?}")),

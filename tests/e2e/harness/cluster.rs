@@ -3,18 +3,12 @@
 //! TEST_BACKEND=kubernetes runs all tests on the cluster that KUBECONFIG names, by kubectl.
 //! TEST_AGENT_IMAGE and TEST_IMAGE name the images.
 
-use std::{
-    env, fs,
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-    sync::OnceLock,
-};
+use std::{env, fs, path::Path, process::Command, sync::OnceLock};
 
 use super::host;
 
 /// Where the tests' pods are.
-const NAMESPACE: &str = "sandpool-e2e";
+pub const NAMESPACE: &str = "sandpool-e2e";
 /// Whose pod it is (src/backend/kubernetes/pod.rs).
 const OWNER: &str = "sandpool.dev/owner";
 
@@ -52,21 +46,10 @@ pub fn config(pools: impl Iterator<Item = String>) -> String {
     text
 }
 
-fn kubectl(arguments: &[&str]) -> Result<String, String> {
-    kubectl_with(arguments, "")
-}
-
-fn kubectl_with(arguments: &[&str], stdin: &str) -> Result<String, String> {
-    let mut child = Command::new("kubectl")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("kubectl: {error}"))?;
-    // What it does not read it does not need.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
+/// kubectl's output, or its complaint.
+pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("kubectl").args(arguments).output();
+    let output = output.map_err(|error| format!("kubectl: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -112,47 +95,4 @@ fn is_kernel_of(pid: i32, pod_uid: &str) -> bool {
         && of("cmdline")
             .unwrap_or_default()
             .starts_with(b"runsc-sandbox")
-}
-
-/// Deletes a pod, as its owner does not.
-pub fn delete(pod: &str) {
-    kubectl(&[
-        "--namespace",
-        NAMESPACE,
-        "delete",
-        "pod",
-        pod,
-        "--wait=false",
-    ])
-    .unwrap();
-}
-
-/// Evicts a pod, as `kubectl drain` does.
-pub fn evict(pod: &str) {
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
-    let eviction = format!(
-        r#"{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{pod}"}}}}"#
-    );
-    kubectl_with(&["create", "--raw", &path, "--filename=-"], &eviction).unwrap();
-}
-
-/// How many pods the namespace may have; `None` takes the limit away.
-pub fn set_quota(pods: Option<u32>) {
-    let namespace = ["--namespace", NAMESPACE];
-    let hard = format!("--hard=pods={}", pods.unwrap_or_default());
-    let arguments = match pods {
-        Some(_) => vec!["create", "quota", "pods", &hard],
-        None => vec!["delete", "quota", "pods", "--ignore-not-found"],
-    };
-    kubectl(&[&namespace[..], &arguments].concat()).unwrap();
-}
-
-/// Starts, stops (asking) or kills one of the node's components (tests/cluster/cluster).
-pub fn component(action: &str, name: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster");
-    let status = Command::new(script)
-        .args([action, "node1", name])
-        .status()
-        .unwrap();
-    assert!(status.success(), "{action} {name}: {status}");
 }

@@ -8,7 +8,7 @@
 //! - `proxy`: a connection that can be cut, reset or silenced
 
 mod client;
-pub mod cluster;
+pub(crate) mod cluster;
 mod execution;
 mod host;
 mod pools;
