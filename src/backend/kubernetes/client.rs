@@ -1,11 +1,19 @@
 //! The connection to the API server.
 
+use std::time::Duration;
+
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use kube::{Client, Config, client::ConfigExt};
 use tower::{BoxError, ServiceBuilder};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After so much silence the other side's kernel is asked whether it is there; twice as long without
+/// an answer is the end of the connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +40,13 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    // A watch and an exec that waits say nothing for minutes: a network that lost them has to be asked.
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+    tcp.set_keepalive_retries(Some(3));
+    // And what was sent must be acknowledged.
+    tcp.set_tcp_user_timeout(Some(KEEPALIVE * 2));
     let tls = config
         .rustls_https_connector_with_connector(tcp)
         .map_err(failed)?;

@@ -16,25 +16,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use kube::{Client, client::Body, core::Status};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub use self::{
     frames::{End, FrameError, Incoming, decode},
     stream::{Ended, ExecEnd, ExecStream},
 };
 
-/// What one message of the other side's holds at most; the API server sends 32 KiB in practice.
-const MAX_MESSAGE: usize = 1 << 20;
-/// Memory that each connection has all the time.
-const READ_BUFFER: usize = 16 * 1024;
-/// How much waits for a slow network before writing has to wait, too.
-const WRITE_BUFFER: usize = 256 * 1024;
 /// How much of a refusal is read.
 const MAX_REFUSAL: usize = 64 * 1024;
 
@@ -100,15 +88,7 @@ pub async fn open(client: &Client, exec: Exec<'_>) -> Result<PodStream, ExecErro
     let upgraded = hyper::upgrade::on(response)
         .await
         .map_err(|error| ExecError::Unreachable(error.to_string()))?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BUFFER)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let socket =
-        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-    Ok(ExecStream::new(socket))
+    Ok(ExecStream::over(TokioIo::new(upgraded)).await)
 }
 
 /// RFC 6455, section 4.1.

@@ -11,11 +11,20 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{self, Message},
+    tungstenite::{
+        self, Message,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 
 use super::frames::{self, End, FrameError, Incoming};
 
+/// What one message of the other side's holds at most; the API server sends 32 KiB in practice.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Memory that each connection has all the time.
+const READ_BUFFER: usize = 16 * 1024;
+/// How much waits for a slow network before writing has to wait, too.
+const WRITE_BUFFER: usize = 256 * 1024;
 /// What one message to the program holds at most. The API server takes up to 32 MiB, the kubelet
 /// hands on pieces of this size.
 const MAX_STDIN_FRAME: usize = 32 * 1024;
@@ -78,8 +87,15 @@ pub struct ExecStream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ExecStream<S> {
-    /// What speaks version 5 of the remote command protocol at the other end of `socket`.
-    pub fn new(socket: WebSocketStream<S>) -> Self {
+    /// A connection that has become a websocket with version 5 of the remote command protocol.
+    pub async fn over(connection: S) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(WRITE_BUFFER)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let socket = WebSocketStream::from_raw_socket(connection, Role::Client, Some(config)).await;
         Self {
             socket,
             unread: Bytes::new(),
