@@ -23,6 +23,7 @@ mod files;
 mod install;
 mod interpreters;
 mod memory;
+mod network;
 mod outbox;
 mod pipes;
 mod processes;

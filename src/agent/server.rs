@@ -9,7 +9,7 @@ use std::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{execution::Execution, executions::Executions};
+use super::{execution::Execution, executions::Executions, network};
 use crate::proto::agent::{
     FromAgent, PrepareRequest, PrepareResponse, ToAgent, agent_service_server::AgentService,
     to_agent::Message,
@@ -31,10 +31,14 @@ impl AgentService for Agent {
         &self,
         request: Request<PrepareRequest>,
     ) -> Result<Response<PrepareResponse>, Status> {
-        let failures = self.0.prepare(request.into_inner()).await;
+        let mut request = request.into_inner();
+        let must_not_reach = std::mem::take(&mut request.must_not_reach);
+        let (failures, reached) =
+            tokio::join!(self.0.prepare(request), network::reached(must_not_reach));
         let system = rustix::system::uname();
         Ok(Response::new(PrepareResponse {
             failures,
+            reached,
             boot_log: boot_log(),
             kernel: system.release().to_string_lossy().into_owned(),
         }))

@@ -9,6 +9,7 @@ pub mod local;
 use std::{
     fmt,
     io::{self, PipeWriter},
+    net::SocketAddr,
     pin::Pin,
 };
 
@@ -84,6 +85,8 @@ pub struct StartedSandbox {
     pub death: watch::Receiver<Option<Death>>,
     /// As many as were asked for, or none where a backend cannot give them.
     pub outputs: Vec<OutputPipes>,
+    /// What it must not reach by TCP, or nothing may run in it.
+    pub must_not_reach: Vec<SocketAddr>,
 }
 
 /// What is known from outside about a sandbox's end.
@@ -120,6 +123,9 @@ pub enum StartError {
     /// It runs, and it is not gVisor: nothing may run in it.
     #[error("the sandbox is not gVisor: {0}")]
     NotGvisor(String),
+    /// It runs, and its network is open: nothing may run in it. The addresses that it reached.
+    #[error("the sandbox's network is not closed, it reaches {0}")]
+    Reaches(String),
 }
 
 /// Why there is no further connection to a sandbox.

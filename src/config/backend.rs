@@ -1,6 +1,6 @@
 //! `[backend.*]`: where sandboxes come from.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,9 @@ pub struct KubernetesConfig {
     /// A duration from 10s to 1h; default 5m.
     #[serde(with = "units::duration")]
     pub start_timeout: Duration,
+    /// What sandboxes must not reach, besides the API server, their node and a cloud's metadata: one
+    /// that reaches any of them is not used. A list of IP addresses with ports; default [].
+    pub must_not_reach: Vec<SocketAddr>,
 }
 
 /// gVisor, run directly on this machine.
@@ -129,6 +132,7 @@ impl Default for KubernetesConfig {
             namespace: "sandpool-sandboxes".to_owned(),
             agent_image: String::new(),
             start_timeout: Duration::from_secs(300),
+            must_not_reach: Vec::new(),
         }
     }
 }

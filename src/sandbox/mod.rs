@@ -137,6 +137,11 @@ impl Sandbox {
             env: preparation.env.clone(),
             // As many as were asked for, at most.
             direct_outputs: outputs.len() as u32,
+            must_not_reach: started
+                .must_not_reach
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         };
         let mut agent = channel.agent();
         let prepared = tokio::select! {
@@ -152,6 +157,9 @@ impl Sandbox {
                 words(&prepared.boot_log)
             ))
             .into());
+        }
+        if !prepared.reached.is_empty() {
+            return Err(StartError::Reaches(words(&prepared.reached.join(", "))).into());
         }
         if let Some(failure) = prepared.failures.first() {
             let failure = format!("{failure} {}", direct::last_words(&outputs));

@@ -1,7 +1,8 @@
 //! From the configuration to sandboxes in a cluster.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
+use http::Uri;
 use kube::{
     Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -33,6 +34,8 @@ pub(super) async fn cluster(
             .await
             .map_err(|error| failed(error.to_string()))?,
     };
+    let mut must_not_reach = api_server(&found.cluster_url).await;
+    must_not_reach.extend(&config.must_not_reach);
     let client = kubernetes::client(found).map_err(|error| failed(error.to_string()))?;
     let opened = Cluster::open(
         client,
@@ -40,11 +43,35 @@ pub(super) async fn cluster(
         config.agent_image.clone(),
         server.to_owned(),
         config.start_timeout,
+        must_not_reach,
     );
     opened
         .await
         .map(Arc::new)
         .map_err(|error| failed(error.to_string()))
+}
+
+/// Where the API server is: as this server reaches it, and as pods do.
+async fn api_server(url: &Uri) -> Vec<SocketAddr> {
+    let mut hosts = Vec::new();
+    if let Some(host) = url.host() {
+        let host = host.trim_matches(['[', ']']).to_owned();
+        hosts.push((host, url.port_u16().unwrap_or(443)));
+    }
+    // Kubernetes tells it every pod.
+    let variable = |name| std::env::var(name).ok();
+    if let Some(host) = variable("KUBERNETES_SERVICE_HOST") {
+        let port = variable("KUBERNETES_SERVICE_PORT").and_then(|port| port.parse().ok());
+        hosts.push((host, port.unwrap_or(443)));
+    }
+    let mut addresses = Vec::new();
+    for host in hosts {
+        // A name that cannot be looked up is told by whatever is asked next.
+        addresses.extend(tokio::net::lookup_host(host).await.into_iter().flatten());
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 /// What makes a pool's sandboxes.

@@ -155,3 +155,26 @@ async fn a_sandbox_that_is_not_gvisor_is_never_used() {
     let status = spec.refused(&client).await;
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
 }
+
+/// Here the nodes' own network is as good as an open one.
+#[tokio::test]
+async fn a_sandbox_whose_network_is_open_is_never_used() {
+    only_cluster!("on this machine a sandbox has no network at all");
+    let server = Server::with("[pools.main]\nmin_idle = 1\nlanguages.bash = {}\n")
+        .env(
+            "SANDPOOL_POOLS__MAIN__POD__RUNTIME_CLASS",
+            "gvisor-host-network".into(),
+        )
+        .start_cold();
+    let client = server.client().await;
+    let refused = client
+        .wait_for("main", "that the network is open", |pool| {
+            let health = pool.health.as_ref().unwrap();
+            health.reason.contains("network is not closed, it reaches")
+        })
+        .await;
+    let reason = refused.health.unwrap().reason;
+    assert!(reason.contains(":6443"), "the API server: {reason}");
+    assert!(reason.contains(":10250"), "the node: {reason}");
+    assert_eq!(refused.counts.unwrap().idle, 0);
+}

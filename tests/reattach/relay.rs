@@ -168,6 +168,7 @@ impl Backend for Relayed {
             channel: self.relay(started.channel),
             death: started.death,
             outputs: started.outputs,
+            must_not_reach: started.must_not_reach,
         })
     }
 

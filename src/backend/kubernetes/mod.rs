@@ -16,7 +16,12 @@ mod pods;
 mod status;
 mod template;
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
@@ -45,6 +50,10 @@ use super::{
 
 /// How long an exec may take to be answered.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// Where clouds tell a machine its credentials.
+const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
+/// The kubelet's port, on each node.
+const KUBELET: u16 = 10250;
 /// How many execs are asked for at once: an API server that has just restarted has enough to do.
 const ATTACHING: usize = 16;
 /// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
@@ -57,6 +66,7 @@ pub struct Cluster {
     agent_image: String,
     owner: String,
     start_timeout: Duration,
+    must_not_reach: Vec<SocketAddr>,
     pods: Arc<Pods>,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
@@ -80,6 +90,7 @@ impl Cluster {
     ///
     /// `agent_image`: the image that holds the agent.
     /// `start_timeout`: how long a pod may take from its creation until it is ready.
+    /// `must_not_reach`: what no sandbox may reach, besides its node and the cloud's metadata.
     ///
     /// # Errors
     /// When the API server refuses the Lease, or does not answer.
@@ -89,6 +100,7 @@ impl Cluster {
         agent_image: String,
         owner: String,
         start_timeout: Duration,
+        must_not_reach: Vec<SocketAddr>,
     ) -> Result<Self, OpenError> {
         let pods = Arc::new(Pods::new(client.clone(), &namespace));
         let taken = Ownership::take(client.clone(), &namespace, &owner, pods.clone());
@@ -106,6 +118,7 @@ impl Cluster {
                     agent_image,
                     owner,
                     start_timeout,
+                    must_not_reach,
                     pods,
                     ownership,
                     attaching: Semaphore::new(ATTACHING),
@@ -236,7 +249,11 @@ impl Backend for KubernetesBackend {
     async fn start(&self, id: &SandboxId, _outputs: u32) -> Result<StartedSandbox, StartError> {
         let (pod, death) = self.cluster.pods.expect(id.as_str());
         self.create(id).await?;
-        ready(pod, self.cluster.start_timeout).await?;
+        ready(pod.clone(), self.cluster.start_timeout).await?;
+        let mut must_not_reach = vec![METADATA];
+        must_not_reach.extend(&self.cluster.must_not_reach);
+        let node = pod.borrow().node;
+        must_not_reach.extend(node.map(|node| SocketAddr::new(node, KUBELET)));
         let channel = self
             .attach(id)
             .await
@@ -245,6 +262,7 @@ impl Backend for KubernetesBackend {
             channel,
             death,
             outputs: Vec::new(),
+            must_not_reach,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,7 +22,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     pod::{GRACE_SECONDS, label},
-    status::{Phase, SlimPod, phase},
+    status::{Phase, SlimPod, node, phase},
 };
 use crate::backend::Death;
 
@@ -48,6 +49,8 @@ pub(super) struct Seen {
     /// Kubernetes' own name for this very pod; a later one of the same name has another.
     pub(super) uid: Option<String>,
     pub(super) phase: Phase,
+    /// Where it is.
+    pub(super) node: Option<IpAddr>,
     /// The watch has told of it.
     watched: bool,
     /// Its object is no more. Nothing of it runs then.
@@ -76,6 +79,7 @@ impl Pods {
             pod: watch::Sender::new(Seen {
                 uid: None,
                 phase: Phase::Starting("the API server".into()),
+                node: None,
                 watched: false,
                 gone: false,
             }),
@@ -152,7 +156,7 @@ impl Pods {
     }
 
     fn apply(self: &Arc<Self>, pod: SlimPod, strays: &mut JoinSet<()>) {
-        let phase = phase(&pod);
+        let (phase, node) = (phase(&pod), node(&pod));
         let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) else {
             return;
         };
@@ -170,6 +174,7 @@ impl Pods {
         known.pod.send_modify(|seen| {
             seen.uid = Some(uid);
             seen.phase = phase;
+            seen.node = node.or(seen.node);
             seen.watched = true;
         });
     }

@@ -1,5 +1,7 @@
 //! What a pod's status means for its sandbox (core/v1 PodStatus), without any I/O.
 
+use std::net::IpAddr;
+
 use kube::core::Object;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,8 @@ pub(super) struct Status {
     phase: String,
     reason: String,
     message: String,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
     conditions: Vec<Condition>,
     init_container_statuses: Vec<Container>,
     container_statuses: Vec<Container>,
@@ -62,6 +66,11 @@ struct Terminated {
     reason: String,
     message: String,
     exit_code: i32,
+}
+
+/// The address of its node, once it has one.
+pub(super) fn node(pod: &SlimPod) -> Option<IpAddr> {
+    pod.status.as_ref()?.host_ip.parse().ok()
 }
 
 /// Where a pod stands.

@@ -183,6 +183,8 @@ impl Backend for LocalBackend {
             channel: Box::pin(channel),
             death,
             outputs: pipes,
+            // There is no network (`--network=none`).
+            must_not_reach: Vec::new(),
         })
     }
 

@@ -43,7 +43,16 @@ macro_rules! only_local {
         }
     };
 }
-pub(crate) use only_local;
+/// The same the other way round.
+macro_rules! only_cluster {
+    ($reason:literal) => {
+        if !crate::harness::on_kubernetes() {
+            println!("only on a cluster: {}", $reason);
+            return;
+        }
+    };
+}
+pub(crate) use {only_cluster, only_local};
 
 /// Whether the tests run on a cluster.
 pub fn on_kubernetes() -> bool {
