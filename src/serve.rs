@@ -102,7 +102,7 @@ pub async fn run(
     let place = Place::open(&config.backend, &server).await?;
     tracing::info!(server, backend = place.name(), "starting");
     let dispatcher = start_pools(&config, &place, &server)?;
-    let result = serve(&config, listener, dispatcher, shutdown, |warm| {
+    let result = serve(&config, &place, listener, dispatcher, shutdown, |warm| {
         announce(Running { address, warm });
     })
     .await;
@@ -140,6 +140,7 @@ fn start_pools(config: &Config, place: &Place, server: &str) -> Result<Parts, Se
 
 async fn serve(
     config: &Config,
+    place: &Place,
     listener: TcpListener,
     (dispatcher, pools): Parts,
     shutdown: impl Future<Output = ()> + Send,
@@ -207,6 +208,9 @@ async fn serve(
         let result = tokio::select! {
             () = shutdown => Ok(()),
             () = warming => Ok(()),
+            () = place.lost() => {
+                Err(ServeError::Server("another server took this one for dead".into()))
+            }
             name = broken_pool(&dispatcher) => {
                 Err(ServeError::Server(format!("the task of pool {name} ended")))
             }

@@ -10,20 +10,36 @@ use tokio::{
 
 /// Policies come into force some time after a pod has started.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one address may take to answer; where packets are dropped there is no answer.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long one address may take to answer; where packets are dropped there is no answer. The first
+/// packet is sent again after one second.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// A silent round may be a lost packet.
+const SILENT_ROUNDS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Which of the addresses are reached, once none is or the patience is over.
-pub(super) async fn reached(addresses: Vec<String>) -> Vec<String> {
+/// Which of the addresses are reached, once none is or the patience is over. Nothing is tried where
+/// none is named.
+pub(super) async fn reached(mut addresses: Vec<String>) -> Vec<String> {
+    if addresses.is_empty() {
+        return addresses;
+    }
+    // As pods are told where their API server is.
+    if let (Ok(host), Ok(port)) = (
+        std::env::var("KUBERNETES_SERVICE_HOST"),
+        std::env::var("KUBERNETES_SERVICE_PORT"),
+    ) {
+        addresses.push(format!("{host}:{port}"));
+    }
     let deadline = Instant::now() + PATIENCE;
+    let mut silent = 0;
     loop {
         let mut attempts = JoinSet::new();
         for address in addresses.clone() {
             attempts.spawn(async move { is_reached(&address).await.then_some(address) });
         }
         let reached: Vec<_> = attempts.join_all().await.into_iter().flatten().collect();
-        if reached.is_empty() || Instant::now() >= deadline {
+        silent = if reached.is_empty() { silent + 1 } else { 0 };
+        if silent >= SILENT_ROUNDS || (silent == 0 && Instant::now() >= deadline) {
             return reached;
         }
         sleep(PAUSE).await;

@@ -181,6 +181,9 @@ impl Admission {
                 Ok(lease) => self.lease = lease,
                 Err(refused) => break lost_before_start(format!("{reason}; then {refused}")),
             }
+            if let Err(reason) = (self.dispatcher.check_ownership)() {
+                break lost_before_start(reason);
+            }
         };
         self.finish(ended, &updates).await;
     }

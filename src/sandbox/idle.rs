@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Channel, call::Call, execution::REATTACH_ATTEMPT};
@@ -61,9 +61,17 @@ async fn keep(
     mut channel: Channel,
     connection: Arc<Mutex<Option<Connection>>>,
 ) {
+    let mut pause = PAUSE;
     loop {
+        let made_at = Instant::now();
         channel.ended().await;
-        let made = again(&*backend, &id).await;
+        // Kubernetes accepts an exec before it has reached the node, and cuts it then.
+        pause = if made_at.elapsed() > MAX_PAUSE {
+            PAUSE
+        } else {
+            (pause * 2).min(MAX_PAUSE)
+        };
+        let made = again(&*backend, &id, pause).await;
         channel = made.channel.clone();
         // Taken meanwhile, it is dropped with the other owner's.
         connection
@@ -75,8 +83,7 @@ async fn keep(
 }
 
 /// However often it takes. A sandbox that is dead is dropped by its pool.
-async fn again(backend: &dyn Backend, id: &SandboxId) -> Connection {
-    let mut pause = PAUSE;
+async fn again(backend: &dyn Backend, id: &SandboxId, mut pause: Duration) -> Connection {
     loop {
         sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
         match timeout(REATTACH_ATTEMPT, connect(backend, id)).await {

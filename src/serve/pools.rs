@@ -48,6 +48,14 @@ impl Place {
         }
     }
 
+    /// Resolves once the sandboxes are no longer this server's.
+    pub(super) async fn lost(&self) {
+        match self {
+            Self::Local(_) => std::future::pending().await,
+            Self::Kubernetes(cluster) => cluster.lost().await,
+        }
+    }
+
     /// Gives it back, once there is no sandbox any more.
     pub(crate) async fn close(self) {
         match self {

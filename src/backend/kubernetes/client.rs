@@ -11,6 +11,8 @@ use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may take to begin; a watch's or an exec's may then last.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 /// After so much silence the other side's kernel is asked whether it is there; twice as long without
 /// an answer is the end of the connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -54,6 +56,13 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(failed)?)
         .map_err(BoxError::from)
-        .service(HyperClient::builder(TokioExecutor::new()).build(tls));
+        .timeout(ANSWER_TIMEOUT)
+        .map_err(BoxError::from)
+        .service(
+            HyperClient::builder(TokioExecutor::new())
+                // Not more than that may turn out to be dead, one after the other.
+                .pool_max_idle_per_host(2)
+                .build(tls),
+        );
     Ok(Client::new(service, config.default_namespace))
 }

@@ -19,7 +19,7 @@ mod template;
 use std::{
     fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -71,7 +71,7 @@ pub struct Cluster {
     ownership: Arc<Ownership>,
     attaching: Semaphore,
     /// They end with this.
-    _tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// Why a namespace cannot be used.
@@ -122,7 +122,7 @@ impl Cluster {
                     pods,
                     ownership,
                     attaching: Semaphore::new(ATTACHING),
-                    _tasks: tasks,
+                    tasks: Mutex::new(tasks),
                 });
             }
             Ok(Err(error)) => error.to_string(),
@@ -143,11 +143,19 @@ impl Cluster {
         Err("the server has lost touch with its cluster: it could not renew its Lease".into())
     }
 
+    /// Resolves once another server has taken this one for dead, and deletes its pods.
+    pub async fn lost(&self) {
+        self.ownership.lost().await;
+    }
+
     /// Gives the Lease back. When pods are left it stays, and the other servers delete both.
     pub async fn close(&self) {
         if !self.pods.is_empty() {
             return;
         }
+        // A renewal that comes later would find that it is gone.
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tasks);
         if let Err(error) = self.ownership.give_back().await {
             tracing::warn!(%error, "the Lease was not given back; it runs out by itself");
         }

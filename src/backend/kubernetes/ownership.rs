@@ -20,7 +20,10 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
 
 use super::{
     pod::label,
@@ -34,9 +37,8 @@ const ROUND: Duration = Duration::from_secs(4);
 /// A server that could not renew for so long leases nothing more: another one may come to think that
 /// it is dead.
 const FENCED_AFTER: Duration = Duration::from_secs(10);
-/// Pods whose owner has no Lease are rare, and all pods have to be listed to find them: this many
-/// rounds apart.
-const ROUNDS_BETWEEN_LISTS: u64 = 75;
+/// Pods whose owner has no Lease are rare, and all pods have to be listed to find them.
+const BETWEEN_LISTS: Duration = Duration::from_secs(300);
 /// What the servers' Leases are labelled with (label::NAME).
 const SERVER: &str = "sandpool-server";
 
@@ -48,6 +50,8 @@ pub(super) struct Ownership {
     owner: String,
     /// When the request was sent that last renewed the Lease.
     renewed: Mutex<Instant>,
+    /// Whether another server took this one for dead: its pods are being deleted.
+    lost: watch::Sender<bool>,
 }
 
 impl Ownership {
@@ -64,6 +68,7 @@ impl Ownership {
             deleting,
             owner: owner.to_owned(),
             renewed: Mutex::new(Instant::now()),
+            lost: watch::Sender::new(false),
         };
         ownership.create().await?;
         Ok(ownership)
@@ -91,7 +96,13 @@ impl Ownership {
     /// Whether this server may still lease: its pods are its own.
     pub(super) fn holds(&self) -> bool {
         let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.elapsed() < FENCED_AFTER
+        renewed.elapsed() < FENCED_AFTER && !*self.lost.borrow()
+    }
+
+    /// Resolves once another server has taken this one for dead. There is no way back then.
+    pub(super) async fn lost(&self) {
+        // The sender is this very value.
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
     }
 
     /// Renews the Lease for as long as it is polled.
@@ -106,6 +117,11 @@ impl Ownership {
                 Ok(Ok(_)) => {
                     *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = sent;
                 }
+                Ok(Err(Error::Api(status))) if status.code == 404 => {
+                    tracing::error!("another server took this one for dead");
+                    self.lost.send_replace(true);
+                    return;
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "the Lease was not renewed"),
                 Err(_) => tracing::warn!("the Lease was not renewed within {ROUND:?}"),
             }
@@ -115,15 +131,9 @@ impl Ownership {
     async fn renew_once(&self) -> Result<(), Error> {
         let patch = json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
         let (name, patch) = (name(&self.owner), Patch::Merge(patch));
-        match self
-            .leases
-            .patch(&name, &PatchParams::default(), &patch)
-            .await
-        {
-            // Another server took this one for dead, after it had deleted all of its pods.
-            Err(Error::Api(status)) if status.code == 404 => self.create().await,
-            renewed => renewed.map(drop),
-        }
+        let parameters = PatchParams::default();
+        self.leases.patch(&name, &parameters, &patch).await?;
+        Ok(())
     }
 
     /// Gives the Lease back, once there is no pod any more.
@@ -144,30 +154,39 @@ impl Ownership {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut observed = Observed::default();
+        let mut looked_at = Instant::now();
         let mut without_lease = HashSet::new();
-        for round in 0_u64.. {
+        let mut next_list = Instant::now();
+        loop {
             rounds.tick().await;
-            let looked = timeout(REQUEST_TIMEOUT, async {
-                // The pods first: whoever made one that is listed had its Lease before.
-                if round % ROUNDS_BETWEEN_LISTS == 0 {
-                    without_lease = self.owners_of_pods().await?;
+            // The pods first: whoever made one that is listed had its Lease before.
+            if Instant::now() >= next_list {
+                match timeout(REQUEST_TIMEOUT, self.owners_of_pods()).await {
+                    Ok(Ok(owners)) => {
+                        without_lease = owners;
+                        next_list = Instant::now() + BETWEEN_LISTS;
+                    }
+                    Ok(Err(error)) => tracing::warn!(%error, "cannot list the sandboxes' pods"),
+                    Err(_) => tracing::warn!("no list of the pods within {REQUEST_TIMEOUT:?}"),
                 }
-                self.versions().await
-            });
-            let versions = match looked.await {
+            }
+            let versions = match timeout(ROUND, self.versions()).await {
                 Ok(Ok(versions)) => versions,
-                // Nobody is dead who may have had no chance to say otherwise.
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot list the servers' Leases");
-                    observed = Observed::default();
                     continue;
                 }
                 Err(_) => {
-                    tracing::warn!("no list of the servers' Leases within {REQUEST_TIMEOUT:?}");
-                    observed = Observed::default();
+                    tracing::warn!("no list of the servers' Leases within {ROUND:?}");
                     continue;
                 }
             };
+            // Nobody is dead who may have had no chance to say otherwise: while the API server did
+            // not answer, or took no renewals, this server's own included.
+            if looked_at.elapsed() > ROUND * 2 || !self.holds() {
+                observed = Observed::default();
+            }
+            looked_at = Instant::now();
             let mut all: HashMap<_, _> = without_lease
                 .iter()
                 .map(|owner: &String| (owner.clone(), None))
@@ -175,6 +194,8 @@ impl Ownership {
             all.extend(versions.into_iter().map(|(owner, it)| (owner, Some(it))));
             all.remove(&self.owner);
             for dead in observed.dead(Instant::now(), all) {
+                // Until its pods have gone.
+                without_lease.insert(dead.owner.clone());
                 match self.bury_one(&dead).await {
                     Ok(true) => drop(without_lease.remove(&dead.owner)),
                     Ok(false) => {}
@@ -213,6 +234,10 @@ impl Ownership {
     /// Asks for the end of what a dead server left; whether nothing is left.
     async fn bury_one(&self, dead: &Unchanged) -> Result<bool, String> {
         let owner = &dead.owner;
+        if let Some(version) = &dead.version {
+            // First of all: from here on it cannot come back, and does not lease what is deleted next.
+            self.delete_lease(owner, version).await?;
+        }
         let whose = format!("{}={owner}", label::OWNER);
         let parameters = ListParams::default().labels(&whose);
         let listed = timeout(REQUEST_TIMEOUT, self.pods.list_metadata(&parameters)).await;
@@ -221,10 +246,7 @@ impl Ownership {
             .map_err(|error| error.to_string())?
             .items;
         if pods.is_empty() {
-            if let Some(version) = &dead.version {
-                self.delete_lease(owner, version).await?;
-                tracing::info!(server = owner, "deleted all that a dead server left");
-            }
+            tracing::info!(server = owner, "deleted all that a dead server left");
             return Ok(true);
         }
         tracing::info!(
@@ -232,13 +254,17 @@ impl Ownership {
             pods = pods.len(),
             "deleting what a dead server left"
         );
+        let mut result = Ok(false);
         for pod in pods {
             let (Some(name), uid) = (pod.metadata.name, pod.metadata.uid) else {
                 continue;
             };
-            self.deleting.delete(&name, uid).await?;
+            // One that cannot be deleted does not keep the others.
+            if let Err(error) = self.deleting.delete(&name, uid).await {
+                result = result.and(Err(format!("{name}: {error}")));
+            }
         }
-        Ok(false)
+        result
     }
 
     /// Unless the dead is alive after all.

@@ -181,6 +181,9 @@ fn spec(agent_image: &str, template: &Template) -> Value {
             "name": CONTAINER,
             "image": template.image,
             "command": [AGENT, "detached"],
+            // A file of the node's, without a limit, that everyone may write to: not where programs
+            // come to (src/agent/install.rs; kubernetes/kubernetes#122224).
+            "terminationMessagePath": "/sandpool/private/termination-log",
             "workingDir": "/workspace",
             "env": [
                 {"name": "PATH", "value": "/usr/local/bin:/usr/bin:/bin"},

@@ -134,8 +134,8 @@ impl Pods {
     /// Follows all pods that `owner` made, for as long as it is polled.
     pub(super) async fn follow(self: Arc<Self>, owner: &str) {
         let labels = format!("{}={owner}", label::OWNER);
-        let events = watcher::watcher(self.api.clone(), watcher::Config::default().labels(&labels))
-            .default_backoff();
+        let config = watcher::Config::default().labels(&labels).timeout(60);
+        let events = watcher::watcher(self.api.clone(), config).default_backoff();
         let mut events = pin!(events);
         let mut strays = JoinSet::new();
         let mut listed = HashSet::new();

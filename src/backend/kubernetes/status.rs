@@ -86,6 +86,8 @@ pub(super) enum Phase {
     Dead(Death),
 }
 
+/// How much of what is told goes into a reason.
+const MAX_WORDS: usize = 600;
 /// Reasons of waiting containers that do not mend themselves within a start's time
 /// (kubernetes/pkg/kubelet/images/types.go, kubelet/kuberuntime/kuberuntime_container.go).
 const STUCK: [&str; 9] = [
@@ -139,15 +141,16 @@ pub(super) fn phase(pod: &SlimPod) -> Phase {
 
 impl Status {
     fn death(&self) -> Option<Death> {
-        let ended = self
-            .init_container_statuses
-            .iter()
-            .chain(&self.container_statuses)
-            .filter_map(|it| it.state.terminated.as_ref())
-            .find(|it| it.exit_code != 0 || self.phase == "Succeeded" || self.phase == "Failed");
-        if ended.is_some_and(|it| it.reason == "OOMKilled") {
+        let containers = || {
+            let init = self.init_container_statuses.iter();
+            init.chain(&self.container_statuses)
+        };
+        let mut terminated = containers().filter_map(|it| it.state.terminated.as_ref());
+        if terminated.clone().any(|it| it.reason == "OOMKilled") {
             return Some(Death::OutOfMemory);
         }
+        // An init container that has done its work has ended, too.
+        let ended = terminated.find(|it| it.exit_code != 0);
         // Evidence of a cause outside the sandbox: eviction, preemption, a node's shutdown or loss,
         // the pod's own deadline.
         if !self.reason.is_empty() {
@@ -165,8 +168,8 @@ impl Status {
             .container_statuses
             .iter()
             .find(|it| it.name == CONTAINER);
-        let terminated = own.and_then(|it| it.state.terminated.as_ref());
-        match (terminated.or(ended), self.phase.as_str()) {
+        let own = own.and_then(|it| it.state.terminated.as_ref());
+        match (own.or(ended), self.phase.as_str()) {
             (Some(it), _) => Some(Death::Unknown(format!(
                 "its container ended with exit code {}: {}",
                 it.exit_code,
@@ -178,12 +181,17 @@ impl Status {
     }
 }
 
+/// Bounded, since a container's message may be the program's own.
 fn words(reason: &str, message: &str) -> String {
-    match (reason, message) {
+    let said = match (reason, message) {
         (reason, "") => reason.to_owned(),
         ("", message) => message.to_owned(),
         (reason, message) => format!("{reason}: {message}"),
-    }
+    };
+    said.chars()
+        .take(MAX_WORDS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -253,8 +261,11 @@ mod tests {
     #[test]
     fn each_death_has_its_cause() {
         let ended = |reason: &str, code: i32| {
-            json!({"phase": "Failed", "containerStatuses": [{"name": "sandbox", "state":
-                {"terminated": {"reason": reason, "exitCode": code}}}]})
+            json!({"phase": "Failed",
+                "initContainerStatuses": [{"name": "agent", "state":
+                    {"terminated": {"reason": "Completed", "exitCode": 0}}}],
+                "containerStatuses": [{"name": "sandbox", "state":
+                    {"terminated": {"reason": reason, "exitCode": code}}}]})
         };
         assert_eq!(
             phase_of(ended("OOMKilled", 137)),

@@ -65,11 +65,20 @@ pub fn pods(server: &str) -> Vec<String> {
     listed.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Waits for the end of the server's Lease, which another server deletes after all of its pods.
+/// Waits for the end of the server's Lease and of its pods, which another server deletes.
 pub fn wait_buried(server: &str) {
     let lease = format!("lease/sandpool-{server}");
-    let gone = ["wait", "--for=delete", &lease, "--timeout=90s"];
-    kubectl(&[&["--namespace", NAMESPACE][..], &gone].concat()).unwrap();
+    let owner = format!("--selector={OWNER}={server}");
+    for gone in [&["pods", &owner][..], &[&lease]] {
+        let wait = [
+            "--namespace",
+            NAMESPACE,
+            "wait",
+            "--for=delete",
+            "--timeout=90s",
+        ];
+        kubectl(&[&wait[..], gone].concat()).unwrap();
+    }
 }
 
 /// Sends a signal to the gVisor process that is the sandbox, which must be on this machine.
