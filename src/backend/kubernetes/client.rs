@@ -7,8 +7,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use kube::{Client, Config, client::ConfigExt};
+use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
+/// No single request takes longer.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take to begin; a watch's or an exec's may then last.
@@ -65,4 +68,36 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
                 .build(tls),
         );
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// Why the API server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    /// It said no, or could not be reached.
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+    /// It did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl RequestError {
+    /// HTTP's status code, where there was an answer.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+}
+
+/// Waits for the answer to a request, `limit` at most.
+pub(super) async fn answer<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, RequestError> {
+    timeout(limit, request)
+        .await
+        .map_err(|_| RequestError::Timeout(limit))?
+        .map_err(RequestError::from)
 }

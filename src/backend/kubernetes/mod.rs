@@ -39,9 +39,10 @@ pub use client::{ClientError, client};
 pub use template::{Amount, Template, Volume};
 
 use self::{
+    client::{REQUEST_TIMEOUT, answer},
     exec::Exec,
     ownership::Ownership,
-    pods::{Pods, REQUEST_TIMEOUT, Seen},
+    pods::{Pods, Seen},
     status::Phase,
 };
 use super::{
@@ -103,32 +104,28 @@ impl Cluster {
         must_not_reach: Vec<SocketAddr>,
     ) -> Result<Self, OpenError> {
         let pods = Arc::new(Pods::new(client.clone(), &namespace));
-        let taken = Ownership::take(client.clone(), &namespace, &owner, pods.clone());
-        let reason = match timeout(REQUEST_TIMEOUT, taken).await {
-            Ok(Ok(ownership)) => {
-                let ownership = Arc::new(ownership);
-                let mut tasks = JoinSet::new();
-                tasks.spawn(ownership.clone().renew());
-                tasks.spawn(ownership.clone().bury());
-                let (watched, of) = (pods.clone(), owner.clone());
-                tasks.spawn(async move { watched.follow(&of).await });
-                return Ok(Self {
-                    client,
-                    namespace,
-                    agent_image,
-                    owner,
-                    start_timeout,
-                    must_not_reach,
-                    pods,
-                    ownership,
-                    attaching: Semaphore::new(ATTACHING),
-                    tasks: Mutex::new(tasks),
-                });
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {REQUEST_TIMEOUT:?}"),
-        };
-        Err(OpenError { namespace, reason })
+        let taken = Ownership::take(client.clone(), &namespace, &owner, pods.clone()).await;
+        let ownership = Arc::new(taken.map_err(|error| OpenError {
+            namespace: namespace.clone(),
+            reason: error.to_string(),
+        })?);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ownership.clone().renew());
+        tasks.spawn(ownership.clone().bury());
+        let (watched, of) = (pods.clone(), owner.clone());
+        tasks.spawn(async move { watched.follow(&of).await });
+        Ok(Self {
+            client,
+            namespace,
+            agent_image,
+            owner,
+            start_timeout,
+            must_not_reach,
+            pods,
+            ownership,
+            attaching: Semaphore::new(ATTACHING),
+            tasks: Mutex::new(tasks),
+        })
     }
 
     /// Whether this server's pods are its own still.
@@ -197,9 +194,8 @@ impl KubernetesBackend {
         let resource = ApiResource::erase::<Pod>(&());
         let pods = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
         let parameters = PostParams::default();
-        let created = timeout(REQUEST_TIMEOUT, pods.create(&parameters, &pod)).await;
-        let created: DynamicObject = created
-            .map_err(|_| failed(format!("no answer within {REQUEST_TIMEOUT:?}")))?
+        let created: DynamicObject = answer(REQUEST_TIMEOUT, pods.create(&parameters, &pod))
+            .await
             .map_err(|error| failed(error.to_string()))?;
         if let Some(uid) = created.metadata.uid {
             cluster.pods.created(id.as_str(), uid);
@@ -291,7 +287,11 @@ impl Backend for KubernetesBackend {
             return Ok(());
         };
         let seen = pod.borrow().clone();
-        let gone = seen.gone || pods.delete(id.as_str(), seen.uid).await.map_err(failed)?;
+        let gone = seen.gone
+            || pods
+                .delete(id.as_str(), seen.uid)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
         if !gone {
             // What is being deleted still runs, and counts.
             timeout(GONE_TIMEOUT, pod.wait_for(|seen| seen.gone))

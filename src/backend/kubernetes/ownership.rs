@@ -22,12 +22,13 @@ use kube::{
 use serde_json::json;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
+    client::{REQUEST_TIMEOUT, RequestError, answer},
     pod::label,
-    pods::{Pods, REQUEST_TIMEOUT},
+    pods::Pods,
 };
 
 /// How long a Lease may stay unchanged before its server counts as dead.
@@ -61,7 +62,7 @@ impl Ownership {
         namespace: &str,
         owner: &str,
         deleting: Arc<Pods>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, RequestError> {
         let ownership = Self {
             leases: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client, namespace),
@@ -70,7 +71,7 @@ impl Ownership {
             renewed: Mutex::new(Instant::now()),
             lost: watch::Sender::new(false),
         };
-        ownership.create().await?;
+        answer(REQUEST_TIMEOUT, ownership.create()).await?;
         Ok(ownership)
     }
 
@@ -113,17 +114,16 @@ impl Ownership {
             rounds.tick().await;
             let sent = Instant::now();
             // A request that takes longer than this is of no use.
-            match timeout(ROUND, self.renew_once()).await {
-                Ok(Ok(_)) => {
+            match answer(ROUND, self.renew_once()).await {
+                Ok(()) => {
                     *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = sent;
                 }
-                Ok(Err(Error::Api(status))) if status.code == 404 => {
+                Err(error) if error.code() == Some(404) => {
                     tracing::error!("another server took this one for dead");
                     self.lost.send_replace(true);
                     return;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the Lease was not renewed"),
-                Err(_) => tracing::warn!("the Lease was not renewed within {ROUND:?}"),
+                Err(error) => tracing::warn!(%error, "the Lease was not renewed"),
             }
         }
     }
@@ -137,16 +137,8 @@ impl Ownership {
     }
 
     /// Gives the Lease back, once there is no pod any more.
-    pub(super) async fn give_back(&self) -> Result<(), String> {
-        let name = name(&self.owner);
-        let parameters = DeleteParams::default();
-        let deleted = timeout(REQUEST_TIMEOUT, self.leases.delete(&name, &parameters)).await;
-        match deleted {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(Error::Api(status))) if status.code == 404 => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
-        }
+    pub(super) async fn give_back(&self) -> Result<(), RequestError> {
+        self.delete_lease(&self.owner, None).await
     }
 
     /// Deletes what dead servers left, for as long as it is polled.
@@ -161,23 +153,18 @@ impl Ownership {
             rounds.tick().await;
             // The pods first: whoever made one that is listed had its Lease before.
             if Instant::now() >= next_list {
-                match timeout(REQUEST_TIMEOUT, self.owners_of_pods()).await {
-                    Ok(Ok(owners)) => {
+                match answer(REQUEST_TIMEOUT, self.owners_of_pods()).await {
+                    Ok(owners) => {
                         without_lease = owners;
                         next_list = Instant::now() + BETWEEN_LISTS;
                     }
-                    Ok(Err(error)) => tracing::warn!(%error, "cannot list the sandboxes' pods"),
-                    Err(_) => tracing::warn!("no list of the pods within {REQUEST_TIMEOUT:?}"),
+                    Err(error) => tracing::warn!(%error, "cannot list the sandboxes' pods"),
                 }
             }
-            let versions = match timeout(ROUND, self.versions()).await {
-                Ok(Ok(versions)) => versions,
-                Ok(Err(error)) => {
+            let versions = match answer(ROUND, self.versions()).await {
+                Ok(versions) => versions,
+                Err(error) => {
                     tracing::warn!(%error, "cannot list the servers' Leases");
-                    continue;
-                }
-                Err(_) => {
-                    tracing::warn!("no list of the servers' Leases within {ROUND:?}");
                     continue;
                 }
             };
@@ -232,19 +219,16 @@ impl Ownership {
     }
 
     /// Asks for the end of what a dead server left; whether nothing is left.
-    async fn bury_one(&self, dead: &Unchanged) -> Result<bool, String> {
+    async fn bury_one(&self, dead: &Unchanged) -> Result<bool, RequestError> {
         let owner = &dead.owner;
-        if let Some(version) = &dead.version {
+        if dead.version.is_some() {
             // First of all: from here on it cannot come back, and does not lease what is deleted next.
-            self.delete_lease(owner, version).await?;
+            self.delete_lease(owner, dead.version.clone()).await?;
         }
         let whose = format!("{}={owner}", label::OWNER);
         let parameters = ListParams::default().labels(&whose);
-        let listed = timeout(REQUEST_TIMEOUT, self.pods.list_metadata(&parameters)).await;
-        let pods = listed
-            .map_err(|_| format!("no answer within {REQUEST_TIMEOUT:?}"))?
-            .map_err(|error| error.to_string())?
-            .items;
+        let listing = self.pods.list_metadata(&parameters);
+        let pods = answer(REQUEST_TIMEOUT, listing).await?.items;
         if pods.is_empty() {
             tracing::info!(server = owner, "deleted all that a dead server left");
             return Ok(true);
@@ -261,24 +245,24 @@ impl Ownership {
             };
             // One that cannot be deleted does not keep the others.
             if let Err(error) = self.deleting.delete(&name, uid).await {
-                result = result.and(Err(format!("{name}: {error}")));
+                tracing::warn!(sandbox = %name, %error, "pod is not deleted yet");
+                result = Err(error);
             }
         }
         result
     }
 
-    /// Unless the dead is alive after all.
-    async fn delete_lease(&self, owner: &str, version: &str) -> Result<(), String> {
+    /// `version`: unless the Lease has changed since then.
+    async fn delete_lease(&self, owner: &str, version: Option<String>) -> Result<(), RequestError> {
         let parameters = DeleteParams::default().preconditions(Preconditions {
-            resource_version: Some(version.to_owned()),
+            resource_version: version,
             uid: None,
         });
         let name = name(owner);
-        match timeout(REQUEST_TIMEOUT, self.leases.delete(&name, &parameters)).await {
-            Ok(Err(Error::Api(status))) if status.code == 404 => Ok(()),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+        match answer(REQUEST_TIMEOUT, self.leases.delete(&name, &parameters)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

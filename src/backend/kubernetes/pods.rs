@@ -11,23 +11,22 @@ use std::{
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, Error,
+    Api, Client,
     api::{ApiResource, DeleteParams, Preconditions},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
     },
 };
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    client::{REQUEST_TIMEOUT, RequestError, answer},
     pod::{GRACE_SECONDS, label},
     status::{Phase, SlimPod, node, phase},
 };
 use crate::backend::Death;
 
-/// No single request to the API server takes this long.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a pod that nobody knows is tried again to be deleted.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -113,7 +112,11 @@ impl Pods {
     }
 
     /// Asks for a pod's end. `Ok(true)`: there is none of that name and uid any more.
-    pub(super) async fn delete(&self, name: &str, uid: Option<String>) -> Result<bool, String> {
+    pub(super) async fn delete(
+        &self,
+        name: &str,
+        uid: Option<String>,
+    ) -> Result<bool, RequestError> {
         let parameters = DeleteParams {
             grace_period_seconds: Some(GRACE_SECONDS),
             preconditions: uid.map(|uid| Preconditions {
@@ -122,12 +125,11 @@ impl Pods {
             }),
             ..DeleteParams::default()
         };
-        match timeout(REQUEST_TIMEOUT, self.api.delete(name, &parameters)).await {
-            Ok(Ok(_)) => Ok(false),
+        match answer(REQUEST_TIMEOUT, self.api.delete(name, &parameters)).await {
+            Ok(_) => Ok(false),
             // 409: a pod of that name is another one.
-            Ok(Err(Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(true),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
