@@ -20,6 +20,9 @@ use tokio::{
     sync::watch,
 };
 
+/// How much of the sandbox's own words goes into an error.
+const MAX_WORDS: usize = 600;
+
 /// Names one sandbox, for ever: `<pool>-<server>-<number>`, at most 63 characters of `[a-z0-9-]`,
 /// so that it can name a directory, a cgroup and a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,4 +165,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Ends the sandbox and removes all that was made for it. One that is not there is deleted.
     async fn delete(&self, id: &SandboxId) -> Result<(), DeleteError>;
+}
+
+/// What a sandbox said, fit for a log or an error: bounded, and without control characters.
+pub(crate) fn words(text: &str) -> String {
+    text.chars()
+        .take(MAX_WORDS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }

@@ -32,7 +32,7 @@ pub use self::{
     files::OutputChunk,
 };
 use crate::{
-    backend::{Backend, Death, OutputPipes, SandboxId, StartError},
+    backend::{Backend, Death, OutputPipes, SandboxId, StartError, words},
     execution::{Outcome, Spec},
     proto::agent::{Language, PrepareRequest},
 };
@@ -43,8 +43,6 @@ const REHEARSAL: &str = "rehearsal";
 const AGENT: &str = "/proc/self/exe";
 /// What gVisor's kernel log begins with (pkg/sentry/kernel/syslog.go).
 const GVISOR_BOOT_LOG: &str = "Starting gVisor";
-/// How much of the sandbox's own words goes into an error.
-const MAX_WORDS: usize = 600;
 
 /// What is done in a sandbox before it waits.
 #[derive(Clone, Default)]
@@ -254,12 +252,4 @@ async fn died(death: &mut watch::Receiver<Option<Death>>) -> Death {
             .unwrap_or_else(|| Death::Unknown("it has gone".into())),
         Err(_) => Death::Unknown("it is no longer watched".into()),
     }
-}
-
-/// What a sandbox said, fit for a log or an error: bounded, and without control characters.
-pub(crate) fn words(text: &str) -> String {
-    text.chars()
-        .take(MAX_WORDS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

@@ -82,7 +82,6 @@ pub(super) fn backend(
 ) -> Result<KubernetesBackend, ServeError> {
     let pod = &config.pod;
     let memory = config.host_memory().bytes();
-    let or_all = |requested: u64, all| if requested == 0 { all } else { requested };
     let template = Template {
         pool: pool.to_owned(),
         image: pod.image.clone(),
@@ -101,11 +100,7 @@ pub(super) fn backend(
         group: config.group,
         cpus: Amount {
             limit: config.cpus,
-            request: if pod.cpus_requested == 0.0 {
-                config.cpus
-            } else {
-                pod.cpus_requested
-            },
+            request: or_all(pod.cpus_requested, config.cpus),
         },
         memory: Amount {
             limit: memory,
@@ -122,6 +117,15 @@ pub(super) fn backend(
 
 /// How much longer than it is used Kubernetes lets a pod live, whatever became of its server.
 const SLACK_SECONDS: u64 = 600;
+
+/// What is set aside: 0 stands for all that may be used.
+fn or_all<T: Default + PartialEq>(requested: T, all: T) -> T {
+    if requested == T::default() {
+        all
+    } else {
+        requested
+    }
+}
 
 fn toleration(config: &TolerationConfig) -> Value {
     let operator = match config.value {

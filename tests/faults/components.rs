@@ -52,9 +52,9 @@ fn sha256(bytes: &[u8]) -> String {
     String::from_utf8(output).unwrap()[..64].to_owned()
 }
 
-/// Runs two programs that stream both ways; in their midst `stop` is called, and once a connection
-/// was cut, `start`. Nothing may be missing, and the server must go on as before.
-async fn costs_no_byte(stop: impl FnOnce(), start: impl FnOnce()) {
+/// Runs two programs that stream both ways; in their midst the component is killed, and started again
+/// once each connection was cut. Nothing may be missing, and the server must go on as before.
+async fn killed_it_costs_no_byte(component: &str) {
     let server = Server::with(POOLS).start();
     let client = server.client().await;
     let numbers = [BYTES, PIECE, PAUSE.as_millis() as usize].map(|number| number.to_string());
@@ -80,7 +80,7 @@ async fn costs_no_byte(stop: impl FnOnce(), start: impl FnOnce()) {
             }),
         ));
     }
-    stop();
+    cluster::component("kill", component);
     for (id, _) in &running {
         server
             .logged("the cut", |line| {
@@ -88,7 +88,7 @@ async fn costs_no_byte(stop: impl FnOnce(), start: impl FnOnce()) {
             })
             .await;
     }
-    start();
+    cluster::component("start", component);
     let (output, hash) = (expected_output(), sha256(&input));
     for (_, done) in running {
         let done = soon("the end", done).await.unwrap().exited(0);
@@ -104,29 +104,17 @@ async fn costs_no_byte(stop: impl FnOnce(), start: impl FnOnce()) {
 
 #[tokio::test]
 async fn an_api_server_that_is_killed_and_comes_back_costs_no_byte() {
-    costs_no_byte(
-        || cluster::component("kill", "kube-apiserver"),
-        || cluster::component("start", "kube-apiserver"),
-    )
-    .await;
+    killed_it_costs_no_byte("kube-apiserver").await;
 }
 
 #[tokio::test]
 async fn a_kubelet_that_is_killed_and_comes_back_costs_no_byte() {
-    costs_no_byte(
-        || cluster::component("kill", "kubelet"),
-        || cluster::component("start", "kubelet"),
-    )
-    .await;
+    killed_it_costs_no_byte("kubelet").await;
 }
 
 #[tokio::test]
 async fn a_containerd_that_is_killed_and_comes_back_costs_no_byte() {
-    costs_no_byte(
-        || cluster::component("kill", "containerd"),
-        || cluster::component("start", "containerd"),
-    )
-    .await;
+    killed_it_costs_no_byte("containerd").await;
 }
 
 /// While nothing runs: idle sandboxes are reached again.

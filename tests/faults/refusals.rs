@@ -2,15 +2,9 @@
 
 use crate::{POOLS, cluster, harness::*};
 
-/// Starts a server, and waits until its pool shows a reason that holds these words.
 async fn refused_with(server: &Server, words: &str) -> Client {
     let client = server.client().await;
-    let pool = client
-        .wait_for("main", words, |pool| {
-            pool.health.as_ref().unwrap().reason.contains(words)
-        })
-        .await;
-    assert_eq!(pool.counts.unwrap().idle, 0);
+    client.wait_refused("main", words).await;
     client
 }
 

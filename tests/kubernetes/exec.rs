@@ -3,7 +3,7 @@
 use std::io;
 
 use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount};
-use kube::{Api, api::PostParams};
+use kube::{Api, Client, api::PostParams};
 use sandpool::backend::kubernetes::{
     client,
     exec::{End, Ended, Exec, ExecEnd, ExecError, PodStream, open},
@@ -14,13 +14,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::cluster::{admin, config, namespace, soon, waiting_pod};
 
 async fn exec(pod: &str, command: &[&str]) -> Result<PodStream, ExecError> {
+    exec_by(&admin().await, pod, "main", command).await
+}
+
+async fn exec_by(
+    client: &Client,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+) -> Result<PodStream, ExecError> {
     let exec = Exec {
         namespace: namespace().await,
         pod,
-        container: "main",
+        container,
         command,
     };
-    soon("an answer", open(&admin().await, exec)).await
+    soon("an answer", open(client, exec)).await
 }
 
 /// Reads to the end; how that came is told by the error.
@@ -120,13 +129,8 @@ async fn a_pod_that_is_not_there_is_not_found() {
 #[tokio::test]
 async fn a_container_that_is_not_there_is_refused() {
     let pod = waiting_pod().await;
-    let exec = Exec {
-        namespace: namespace().await,
-        pod: &pod,
-        container: "other",
-        command: &["true"],
-    };
-    let refused = soon("an answer", open(&admin().await, exec)).await.err();
+    let client = admin().await;
+    let refused = exec_by(&client, &pod, "other", &["true"]).await.err();
     assert!(
         matches!(&refused, Some(ExecError::Refused { code: 400, .. })),
         "{refused:?}"
@@ -152,15 +156,8 @@ async fn an_account_without_the_right_is_forbidden() {
         token: Some(token.status.unwrap().token.into()),
         ..Default::default()
     };
-    let exec = Exec {
-        namespace,
-        pod: "nobody",
-        container: "main",
-        command: &["true"],
-    };
-    let refused = soon("an answer", open(&client(config).unwrap(), exec))
-        .await
-        .err();
+    let client = client(config).unwrap();
+    let refused = exec_by(&client, "nobody", "main", &["true"]).await.err();
     assert!(
         matches!(&refused, Some(ExecError::Forbidden(words)) if words.contains("pods/exec")),
         "{refused:?}"
@@ -171,15 +168,8 @@ async fn an_account_without_the_right_is_forbidden() {
 async fn an_api_server_that_is_not_there_is_unreachable() {
     let mut config = config().await;
     config.cluster_url = "https://127.0.0.1:1".parse().unwrap();
-    let exec = Exec {
-        namespace: "default",
-        pod: "any",
-        container: "main",
-        command: &["true"],
-    };
-    let refused = soon("an answer", open(&client(config).unwrap(), exec))
-        .await
-        .err();
+    let client = client(config).unwrap();
+    let refused = exec_by(&client, "any", "main", &["true"]).await.err();
     assert!(
         matches!(refused, Some(ExecError::Unreachable(_))),
         "{refused:?}"

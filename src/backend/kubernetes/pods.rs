@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
     pod::{GRACE_SECONDS, label},
-    status::{Phase, SlimPod, node, phase},
+    status::{Phase, SlimPod, deleted, node, phase},
 };
 use crate::backend::Death;
 
@@ -210,7 +210,7 @@ impl Pods {
 
 impl Known {
     fn gone(&self) {
-        let death = Death::Infrastructure("its pod was deleted".into());
+        let death = deleted();
         self.died(&death);
         self.pod.send_modify(|seen| {
             seen.gone = true;

@@ -6,7 +6,7 @@ use kube::core::Object;
 use serde::{Deserialize, Serialize};
 
 use super::pod::CONTAINER;
-use crate::backend::Death;
+use crate::backend::{Death, words};
 
 /// A pod as far as Sandpool looks at it: a tenth of the whole.
 pub(super) type SlimPod = Object<Nothing, Status>;
@@ -73,6 +73,11 @@ pub(super) fn node(pod: &SlimPod) -> Option<IpAddr> {
     pod.status.as_ref()?.host_ip.parse().ok()
 }
 
+/// Somebody has deleted the pod.
+pub(super) fn deleted() -> Death {
+    Death::Infrastructure("its pod was deleted".into())
+}
+
 /// Where a pod stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -86,8 +91,6 @@ pub(super) enum Phase {
     Dead(Death),
 }
 
-/// How much of what is told goes into a reason.
-const MAX_WORDS: usize = 600;
 /// Reasons of waiting containers that do not mend themselves within a start's time
 /// (kubernetes/pkg/kubelet/images/types.go, kubelet/kuberuntime/kuberuntime_container.go).
 const STUCK: [&str; 9] = [
@@ -111,22 +114,21 @@ pub(super) fn phase(pod: &SlimPod) -> Phase {
         return Phase::Dead(death);
     }
     if pod.metadata.deletion_timestamp.is_some() {
-        return Phase::Dead(Death::Infrastructure("its pod was deleted".into()));
+        return Phase::Dead(deleted());
     }
-    let containers = || {
-        let init = status.init_container_statuses.iter();
-        init.chain(&status.container_statuses)
-    };
-    if containers().any(|it| it.name == CONTAINER && it.ready) {
+    if status
+        .containers()
+        .any(|it| it.name == CONTAINER && it.ready)
+    {
         return Phase::Ready;
     }
     let mut waits_for = None;
-    for container in containers() {
+    for container in status.containers() {
         if let Some(Words { reason, message }) = &container.state.waiting {
             if STUCK.contains(&reason.as_str()) {
-                return Phase::Stuck(words(reason, message));
+                return Phase::Stuck(said(reason, message));
             }
-            waits_for.get_or_insert_with(|| words(reason, message));
+            waits_for.get_or_insert_with(|| said(reason, message));
         }
     }
     let unscheduled = status
@@ -134,18 +136,21 @@ pub(super) fn phase(pod: &SlimPod) -> Phase {
         .iter()
         .find(|it| it.kind == "PodScheduled" && it.status == "False");
     if let Some(condition) = unscheduled {
-        waits_for = Some(words(&condition.reason, &condition.message));
+        waits_for = Some(said(&condition.reason, &condition.message));
     }
     Phase::Starting(waits_for.unwrap_or_else(|| "its container".into()))
 }
 
 impl Status {
+    fn containers(&self) -> impl Iterator<Item = &Container> + Clone {
+        let init = self.init_container_statuses.iter();
+        init.chain(&self.container_statuses)
+    }
+
     fn death(&self) -> Option<Death> {
-        let containers = || {
-            let init = self.init_container_statuses.iter();
-            init.chain(&self.container_statuses)
-        };
-        let mut terminated = containers().filter_map(|it| it.state.terminated.as_ref());
+        let mut terminated = self
+            .containers()
+            .filter_map(|it| it.state.terminated.as_ref());
         if terminated.clone().any(|it| it.reason == "OOMKilled") {
             return Some(Death::OutOfMemory);
         }
@@ -154,15 +159,15 @@ impl Status {
         // Evidence of a cause outside the sandbox: eviction, preemption, a node's shutdown or loss,
         // the pod's own deadline.
         if !self.reason.is_empty() {
-            return Some(Death::Infrastructure(words(&self.reason, &self.message)));
+            return Some(Death::Infrastructure(said(&self.reason, &self.message)));
         }
         let disrupted = self
             .conditions
             .iter()
             .find(|it| it.kind == "DisruptionTarget" && it.status == "True");
         if let Some(condition) = disrupted {
-            let words = words(&condition.reason, &condition.message);
-            return Some(Death::Infrastructure(words));
+            let reason = said(&condition.reason, &condition.message);
+            return Some(Death::Infrastructure(reason));
         }
         let own = self
             .container_statuses
@@ -173,7 +178,7 @@ impl Status {
             (Some(it), _) => Some(Death::Unknown(format!(
                 "its container ended with exit code {}: {}",
                 it.exit_code,
-                words(&it.reason, &it.message)
+                said(&it.reason, &it.message)
             ))),
             (None, "Succeeded" | "Failed") => Some(Death::Unknown("its pod ended".into())),
             (None, _) => None,
@@ -181,17 +186,13 @@ impl Status {
     }
 }
 
-/// Bounded, since a container's message may be the program's own.
-fn words(reason: &str, message: &str) -> String {
-    let said = match (reason, message) {
-        (reason, "") => reason.to_owned(),
-        ("", message) => message.to_owned(),
-        (reason, message) => format!("{reason}: {message}"),
-    };
-    said.chars()
-        .take(MAX_WORDS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+/// A container's message may be the program's own.
+fn said(reason: &str, message: &str) -> String {
+    match (reason, message) {
+        (reason, "") => words(reason),
+        ("", message) => words(message),
+        (reason, message) => words(&format!("{reason}: {message}")),
+    }
 }
 
 #[cfg(test)]

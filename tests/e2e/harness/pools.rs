@@ -54,6 +54,14 @@ impl Client {
         seen.unwrap_or_else(|_| panic!("{name} never showed {what}; the last was {last:#?}"))
     }
 
+    /// Waits until the pool says that no sandbox starts, in a reason that holds these words.
+    pub async fn wait_refused(&self, name: &str, words: &str) -> v1::Pool {
+        let refused = |pool: &v1::Pool| pool.health.as_ref().unwrap().reason.contains(words);
+        let pool = self.wait_for(name, words, refused).await;
+        assert_eq!(pool.counts.unwrap().idle, 0);
+        pool
+    }
+
     /// Waits until all that the pool should have idle is idle, and nothing else is there.
     pub async fn wait_full(&self, name: &str) -> v1::Pool {
         self.wait_for(name, "only idle sandboxes", is_full).await

@@ -21,7 +21,7 @@ const MAX_STATUS: usize = 64 * 1024;
 
 /// What came from the program, or about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub(super) enum Incoming {
     /// The program's output; never empty.
     Stdout(Bytes),
     /// The program's errors; never empty.
@@ -69,7 +69,7 @@ pub enum FrameError {
 ///
 /// # Errors
 /// When it breaks the protocol.
-pub fn decode(mut message: Bytes) -> Result<Incoming, FrameError> {
+pub(super) fn decode(mut message: Bytes) -> Result<Incoming, FrameError> {
     let Some(&channel) = message.first() else {
         return Err(FrameError::Empty);
     };

@@ -19,7 +19,7 @@ use kube::{Client, client::Body, core::Status};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub use self::{
-    frames::{End, FrameError, Incoming, decode},
+    frames::{End, FrameError},
     stream::{Ended, ExecEnd, ExecStream},
 };
 

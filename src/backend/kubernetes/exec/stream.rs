@@ -106,11 +106,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ExecStream<S> {
         }
     }
 
-    /// Why it has ended, if it has.
-    pub const fn end(&self) -> Option<&ExecEnd> {
-        self.end.as_ref()
-    }
-
     fn ended(&mut self, end: ExecEnd) -> io::Error {
         self.unsent = BytesMut::new();
         let kind = match end {
