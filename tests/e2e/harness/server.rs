@@ -18,6 +18,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use tempfile::TempDir;
@@ -265,7 +266,9 @@ impl Server {
         let pid = Pid::from_child(&child);
         let end = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         let patience = Timespec::try_from(PATIENCE).unwrap();
-        let ready = poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&patience));
+        // Another child's end interrupts it.
+        let ready =
+            retry_on_intr(|| poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&patience)));
         assert_eq!(ready, Ok(1), "the server does not end");
         let status = child.wait().unwrap();
         *ended = Some(status);
