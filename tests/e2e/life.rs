@@ -1,10 +1,13 @@
 //! A server's own life: readiness, shutdown, sudden death, and what is left of it.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     process::Command,
     time::{Duration, Instant},
 };
 
+use tokio::time::sleep;
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -153,6 +156,38 @@ async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
         .printed("next\n");
     drop(next);
     bash("echo still").run(&client).await.printed("still\n");
+}
+
+#[tokio::test]
+async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
+    only_local!("it runs no runsc itself");
+    let dir = tempfile::tempdir().unwrap();
+    let (runsc, marker) = (dir.path().join("runsc"), dir.path().join("marker"));
+    // It could make a cgroup after the next server has removed what was left.
+    let slow = format!(
+        "#!/bin/sh\necho $$ >{marker:?}.new\nmv {marker:?}.new {marker:?}\nexec sleep 1000\n"
+    );
+    fs::write(&runsc, slow).unwrap();
+    fs::set_permissions(&runsc, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::with(SMALL)
+        .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
+        .start_cold();
+    let starting = soon("a start", async {
+        while !marker.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        fs::read_to_string(&marker).unwrap()
+    })
+    .await;
+    let process = format!("/proc/{}/cmdline", starting.trim());
+    assert!(fs::read_to_string(&process).is_ok_and(|line| line.contains("sleep")));
+    server.kill();
+    soon("the end of runsc", async {
+        while fs::read_to_string(&process).is_ok_and(|line| line.contains("sleep")) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::io::FdFlags;
+use rustix::{
+    io::FdFlags,
+    process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal},
+};
 
 use super::{bundle::AGENT, priority, template::Template};
 use crate::{
@@ -77,10 +80,12 @@ impl Runsc<'_> {
         for (inside, descriptor) in (FIRST_PASSED..).zip(&passed) {
             command.arg(format!("--pass-fd={}:{inside}", descriptor.as_raw_fd()));
         }
-        // SAFETY: between fork and exec only fcntl is called, which is async-signal-safe. The
-        // descriptors are open as long as the command that owns them.
+        let server = getpid();
+        // SAFETY: between fork and exec only prctl, getppid and fcntl are called, which are
+        // async-signal-safe. The descriptors are open as long as the command that owns them.
         unsafe {
             command.pre_exec(move || {
+                end_with(server)?;
                 for descriptor in &passed {
                     rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
                 }
@@ -136,6 +141,18 @@ impl Runsc<'_> {
         let log = fs::read(self.dir.join("runsc.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log[log.len().saturating_sub(LAST_WORDS)..]);
         log.trim().to_owned()
+    }
+}
+
+/// Kills this process when the thread that started it ends, which is one of the runtime's: a `runsc`
+/// that outlived its server would make a cgroup when the next server has long removed what was left.
+fn end_with(server: Pid) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before.
+    if getppid() == Some(server) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 
