@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Channel, OutputChunk, Sandbox,
+    OutputChunk, Sandbox,
     call::{Call, Link},
     died,
     direct::Direct,
@@ -176,13 +176,7 @@ impl Sandbox {
         execution_id: &str,
         progress: &mut Progress,
     ) -> Result<Link, String> {
-        let stream = self.backend.connect(&self.id).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        let channel = Channel::connect(stream).await;
-        self.connection = Connection {
-            channel: channel.map_err(|error| error.to_string())?,
-            waiting_call: None,
-        };
+        self.connection = Connection::open(&*self.backend, &self.id).await?;
         progress.outbound.restart();
         self.open(execution_id, progress).await
     }

@@ -27,6 +27,25 @@ pub(super) struct Connection {
     pub(super) waiting_call: Option<Call>,
 }
 
+impl Connection {
+    /// A new one to a sandbox that runs; no call waits in it yet.
+    pub(super) async fn open(backend: &dyn Backend, id: &SandboxId) -> Result<Self, String> {
+        let stream = backend.connect(id).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let channel = Channel::connect(stream).await;
+        Ok(Self {
+            channel: channel.map_err(|error| error.to_string())?,
+            waiting_call: None,
+        })
+    }
+
+    /// The same, with a call that waits for the first program.
+    pub(super) async fn with_waiting_call(mut self) -> Result<Self, String> {
+        self.waiting_call = Some(Call::begin(&self.channel).await?);
+        Ok(self)
+    }
+}
+
 /// Keeps a connection open until it is taken. Dropping it closes it.
 pub(super) struct Idle {
     connection: Arc<Mutex<Option<Connection>>>,
@@ -86,7 +105,13 @@ async fn keep(
 async fn again(backend: &dyn Backend, id: &SandboxId, mut pause: Duration) -> Connection {
     loop {
         sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        match timeout(REATTACH_ATTEMPT, connect(backend, id)).await {
+        let attempt = async {
+            Connection::open(backend, id)
+                .await?
+                .with_waiting_call()
+                .await
+        };
+        match timeout(REATTACH_ATTEMPT, attempt).await {
             Ok(Ok(made)) => return made,
             Ok(Err(reason)) => {
                 tracing::debug!(sandbox = %id, %reason, "an idle sandbox was not reached");
@@ -97,18 +122,4 @@ async fn again(backend: &dyn Backend, id: &SandboxId, mut pause: Duration) -> Co
         }
         pause = (pause * 2).min(MAX_PAUSE);
     }
-}
-
-async fn connect(backend: &dyn Backend, id: &SandboxId) -> Result<Connection, String> {
-    let stream = backend
-        .connect(id)
-        .await
-        .map_err(|error| error.to_string())?;
-    let channel = Channel::connect(stream).await;
-    let channel = channel.map_err(|error| error.to_string())?;
-    let waiting_call = Call::begin(&channel).await?;
-    Ok(Connection {
-        channel,
-        waiting_call: Some(waiting_call),
-    })
 }

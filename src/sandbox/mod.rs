@@ -22,10 +22,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use self::{
-    call::Call,
-    idle::{Connection, Idle},
-};
+use self::idle::{Connection, Idle};
 pub use self::{
     channel::Channel,
     execution::{Ended, Event, Input, NotConfirmed, Run},
@@ -166,16 +163,15 @@ impl Sandbox {
         let mut sandbox = Self::from_channel(backend, id, channel, death);
         sandbox.outputs = outputs;
         sandbox.rehearse().await?;
-        let waiting_call = Call::begin(&sandbox.connection.channel)
-            .await
-            .map_err(StartFailure::Agent)?;
+        let waiting = Connection {
+            channel: sandbox.connection.channel.clone(),
+            waiting_call: None,
+        };
+        let waiting = waiting.with_waiting_call().await;
         sandbox.idle = Some(Idle::new(
             sandbox.backend.clone(),
             sandbox.id.clone(),
-            Connection {
-                channel: sandbox.connection.channel.clone(),
-                waiting_call: Some(waiting_call),
-            },
+            waiting.map_err(StartFailure::Agent)?,
         ));
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");

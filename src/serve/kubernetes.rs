@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::ServeError;
 use crate::{
-    backend::kubernetes::{self, Amount, Cluster, KubernetesBackend, Template, Volume},
+    backend::kubernetes::{self, Amount, Cluster, KubernetesBackend, Settings, Template, Volume},
     config::{KubernetesConfig, PoolConfig, TolerationConfig, VolumeConfig},
     proto::agent::Language,
 };
@@ -37,15 +37,14 @@ pub(super) async fn cluster(
     let mut must_not_reach = api_server(&found.cluster_url).await;
     must_not_reach.extend(&config.must_not_reach);
     let client = kubernetes::client(found).map_err(|error| failed(error.to_string()))?;
-    let opened = Cluster::open(
-        client,
-        config.namespace.clone(),
-        config.agent_image.clone(),
-        server.to_owned(),
-        config.start_timeout,
+    let settings = Settings {
+        namespace: config.namespace.clone(),
+        owner: server.to_owned(),
+        agent_image: config.agent_image.clone(),
+        start_timeout: config.start_timeout,
         must_not_reach,
-    );
-    opened
+    };
+    Cluster::open(client, settings)
         .await
         .map(Arc::new)
         .map_err(|error| failed(error.to_string()))

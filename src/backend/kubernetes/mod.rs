@@ -24,11 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject, PostParams},
-};
+use kube::Client;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -39,7 +35,6 @@ pub use client::{ClientError, client};
 pub use template::{Amount, Template, Volume};
 
 use self::{
-    client::{REQUEST_TIMEOUT, answer},
     exec::Exec,
     ownership::Ownership,
     pods::{Pods, Seen},
@@ -60,14 +55,25 @@ const ATTACHING: usize = 16;
 /// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
 const GONE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How a server uses its cluster.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where its pods are.
+    pub namespace: String,
+    /// The server's own name, which its pods and its Lease carry.
+    pub owner: String,
+    /// The image that holds the agent.
+    pub agent_image: String,
+    /// How long a pod may take from its creation until it is ready.
+    pub start_timeout: Duration,
+    /// What no sandbox may reach, besides its node and the cloud's metadata.
+    pub must_not_reach: Vec<SocketAddr>,
+}
+
 /// What all pools of one server share: a namespace, the watch of its pods, and a Lease.
 pub struct Cluster {
     client: Client,
-    namespace: String,
-    agent_image: String,
-    owner: String,
-    start_timeout: Duration,
-    must_not_reach: Vec<SocketAddr>,
+    settings: Settings,
     pods: Arc<Pods>,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
@@ -86,25 +92,17 @@ pub struct OpenError {
 }
 
 impl Cluster {
-    /// Takes a Lease out in the name of `owner`; watches the pods that `owner` makes in `namespace`
-    /// from now on, and deletes those of servers that are dead.
-    ///
-    /// `agent_image`: the image that holds the agent.
-    /// `start_timeout`: how long a pod may take from its creation until it is ready.
-    /// `must_not_reach`: what no sandbox may reach, besides its node and the cloud's metadata.
+    /// Takes a Lease out; watches the owner's pods from now on, and deletes those of servers that are
+    /// dead.
     ///
     /// # Errors
     /// When the API server refuses the Lease, or does not answer.
-    pub async fn open(
-        client: Client,
-        namespace: String,
-        agent_image: String,
-        owner: String,
-        start_timeout: Duration,
-        must_not_reach: Vec<SocketAddr>,
-    ) -> Result<Self, OpenError> {
-        let pods = Arc::new(Pods::new(client.clone(), &namespace));
-        let taken = Ownership::take(client.clone(), &namespace, &owner, pods.clone()).await;
+    pub async fn open(client: Client, settings: Settings) -> Result<Self, OpenError> {
+        let Settings {
+            namespace, owner, ..
+        } = &settings;
+        let pods = Arc::new(Pods::new(client.clone(), namespace));
+        let taken = Ownership::take(client.clone(), namespace, owner, pods.clone()).await;
         let ownership = Arc::new(taken.map_err(|error| OpenError {
             namespace: namespace.clone(),
             reason: error.to_string(),
@@ -116,11 +114,7 @@ impl Cluster {
         tasks.spawn(async move { watched.follow(&of).await });
         Ok(Self {
             client,
-            namespace,
-            agent_image,
-            owner,
-            start_timeout,
-            must_not_reach,
+            settings,
             pods,
             ownership,
             attaching: Semaphore::new(ATTACHING),
@@ -161,7 +155,7 @@ impl Cluster {
     /// How long a pod may take from its creation until it is ready.
     #[must_use]
     pub const fn start_timeout(&self) -> Duration {
-        self.start_timeout
+        self.settings.start_timeout
     }
 }
 
@@ -185,27 +179,9 @@ impl KubernetesBackend {
         Self { cluster, template }
     }
 
-    async fn create(&self, id: &SandboxId) -> Result<(), StartError> {
-        let cluster = &self.cluster;
-        let failed = failed("create the pod");
-        let pod = pod::pod(id, &cluster.owner, &cluster.agent_image, &self.template);
-        let pod: DynamicObject =
-            serde_json::from_value(pod).map_err(|error| failed(error.to_string()))?;
-        let resource = ApiResource::erase::<Pod>(&());
-        let pods = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-        let parameters = PostParams::default();
-        let created: DynamicObject = answer(REQUEST_TIMEOUT, pods.create(&parameters, &pod))
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        if let Some(uid) = created.metadata.uid {
-            cluster.pods.created(id.as_str(), uid);
-        }
-        Ok(())
-    }
-
     async fn attach(&self, id: &SandboxId) -> Result<BoxedByteStream, String> {
         let exec = Exec {
-            namespace: &self.cluster.namespace,
+            namespace: &self.cluster.settings.namespace,
             pod: id.as_str(),
             container: pod::CONTAINER,
             command: &[pod::AGENT, "attach"],
@@ -251,11 +227,15 @@ async fn ready(mut pod: watch::Receiver<Seen>, limit: Duration) -> Result<(), St
 impl Backend for KubernetesBackend {
     /// No output passes by pipes here: each byte takes the exec.
     async fn start(&self, id: &SandboxId, _outputs: u32) -> Result<StartedSandbox, StartError> {
-        let (pod, death) = self.cluster.pods.expect(id.as_str());
-        self.create(id).await?;
-        ready(pod.clone(), self.cluster.start_timeout).await?;
+        let Cluster { settings, pods, .. } = &*self.cluster;
+        let (pod, death) = pods.expect(id.as_str());
+        let manifest = pod::pod(id, &settings.owner, &settings.agent_image, &self.template);
+        pods.create(id.as_str(), manifest)
+            .await
+            .map_err(failed("create the pod"))?;
+        ready(pod.clone(), settings.start_timeout).await?;
         let mut must_not_reach = vec![METADATA];
-        must_not_reach.extend(&self.cluster.must_not_reach);
+        must_not_reach.extend(&settings.must_not_reach);
         let node = pod.borrow().node;
         must_not_reach.extend(node.map(|node| SocketAddr::new(node, KUBELET)));
         let channel = self

@@ -12,12 +12,13 @@ use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
     },
 };
+use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -32,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The pods of this server.
 pub(super) struct Pods {
+    client: Client,
+    namespace: String,
+    /// For all that needs no more of a pod than is looked at.
     api: Api<SlimPod>,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -60,7 +64,9 @@ impl Pods {
     pub(super) fn new(client: Client, namespace: &str) -> Self {
         let resource = ApiResource::erase::<Pod>(&());
         Self {
-            api: Api::namespaced_with(client, namespace, &resource),
+            api: Api::namespaced_with(client.clone(), namespace, &resource),
+            client,
+            namespace: namespace.to_owned(),
             known: Mutex::default(),
         }
     }
@@ -99,11 +105,23 @@ impl Pods {
         self.known().get(name).map(|known| known.pod.subscribe())
     }
 
-    /// The API server has made the pod, and calls it so.
-    pub(super) fn created(&self, name: &str, uid: String) {
+    /// Makes the pod that was expected under that name.
+    pub(super) async fn create(&self, name: &str, manifest: Value) -> Result<(), RequestError> {
+        let resource = ApiResource::erase::<Pod>(&());
+        let request = async {
+            let pod: DynamicObject =
+                serde_json::from_value(manifest).map_err(kube::Error::SerdeError)?;
+            let pods: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+            pods.create(&PostParams::default(), &pod).await
+        };
+        let uid = answer(REQUEST_TIMEOUT, request).await?.metadata.uid;
         if let Some(known) = self.known().get(name) {
-            known.pod.send_modify(|seen| seen.uid = Some(uid));
+            known
+                .pod
+                .send_modify(|seen| seen.uid = uid.or(seen.uid.take()));
         }
+        Ok(())
     }
 
     /// It is gone for good. Should it come yet, nobody knows it, and it is deleted.
