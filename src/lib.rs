@@ -4,6 +4,8 @@
 pub mod proto;
 mod reaper;
 
+#[cfg(feature = "server")]
+pub mod access;
 #[cfg(feature = "agent")]
 pub mod agent;
 #[cfg(feature = "server")]
@@ -20,6 +22,8 @@ pub mod dispatch;
 pub mod execution;
 #[cfg(feature = "server")]
 pub mod pool;
+#[cfg(feature = "server")]
+pub mod reload;
 #[cfg(feature = "server")]
 pub mod sandbox;
 #[cfg(feature = "server")]

@@ -1,21 +1,28 @@
 //! The one place that wires: from a configuration to a running server.
 
+mod access;
 mod kubernetes;
 pub(crate) mod local;
 pub(crate) mod pools;
+mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::Either;
 use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio_rustls::rustls::ServerConfig;
 use tonic::transport::{Server, server::TcpIncoming};
 
 use self::pools::Place;
+pub use self::tls::TlsError;
 use crate::{
-    api::{ExecutionServer, Executions, PoolAdministration},
+    access::{Access, TokensError},
+    api::{AccessLayer, ExecutionServer, Executions, PoolAdministration},
     backend::local::StateDirError,
     config::Config,
-    dispatch::{Dispatcher, KnownSettings},
+    dispatch::{DispatchSettings, Dispatcher, KnownSettings},
     proto::v1::{self, pool_service_server::PoolServiceServer},
+    reload::{ReloadError, Reloaded},
 };
 
 /// The largest request: a spec with its files.
@@ -40,6 +47,12 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] ReloadError<TlsError>),
+    /// The file of tokens cannot be used.
+    #[error("access.tokens: {0}")]
+    Tokens(#[from] ReloadError<TokensError>),
     /// The machine lacks what the local backend needs.
     #[error("cannot {step}: {source}; `sandpool doctor` says what is missing")]
     Machine {
@@ -98,17 +111,32 @@ pub async fn run(
             source,
         })?;
     let address = listener.local_addr().unwrap_or(config.listen);
+    access::warn(&config);
+    let tls = config.tls.files().map(tls::open).transpose()?;
+    let tokens = access::tokens(&config.access)?;
     let server = format!("{:08x}", rand::random::<u32>());
     let place = Place::open(&config.backend, &server).await?;
     tracing::info!(server, backend = place.name(), "starting");
+    let edge = Edge {
+        listener,
+        tls,
+        access: access::access(&config.access, tokens, &place),
+    };
     let dispatcher = start_pools(&config, &place, &server)?;
-    let result = serve(&config, &place, listener, dispatcher, shutdown, |warm| {
+    let result = serve(&config, &place, edge, dispatcher, shutdown, |warm| {
         announce(Running { address, warm });
     })
     .await;
     // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
     place.close().await;
     result
+}
+
+/// Where calls come in.
+struct Edge {
+    listener: TcpListener,
+    tls: Option<Reloaded<ServerConfig>>,
+    access: Access,
 }
 
 type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);
@@ -121,16 +149,15 @@ fn start_pools(config: &Config, place: &Place, server: &str) -> Result<Parts, Se
         started.insert(name.clone(), sandboxes);
         by_name.insert(name.clone(), info);
     }
-    let known = KnownSettings {
-        remembered: config.executions.remembered as usize,
-        remember_for: config.executions.remember_for,
+    let settings = DispatchSettings {
+        known: KnownSettings {
+            remembered: config.executions.remembered as usize,
+            remember_for: config.executions.remember_for,
+        },
+        max_concurrent_per_caller: config.executions.max_concurrent_per_caller,
+        reattach_timeout: config.backend.reattach_timeout,
     };
-    let dispatcher = Dispatcher::new(
-        started,
-        known,
-        config.backend.reattach_timeout,
-        place.check_ownership(),
-    );
+    let dispatcher = Dispatcher::new(started, settings, place.check_ownership());
     let pools = Arc::new(crate::api::Pools {
         by_name,
         default: config.default_pool.clone(),
@@ -141,7 +168,7 @@ fn start_pools(config: &Config, place: &Place, server: &str) -> Result<Parts, Se
 async fn serve(
     config: &Config,
     place: &Place,
-    listener: TcpListener,
+    edge: Edge,
     (dispatcher, pools): Parts,
     shutdown: impl Future<Output = ()> + Send,
     announce: impl FnOnce(oneshot::Receiver<()>),
@@ -171,7 +198,8 @@ async fn serve(
         pools,
     });
     let (stop, stopped) = oneshot::channel();
-    let server = Server::builder()
+    let router = Server::builder()
+        .layer(AccessLayer::new(edge.access))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_STREAMS)
@@ -179,14 +207,21 @@ async fn serve(
         .add_service(administration)
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(failed)?)
-        .add_service(reflection().build_v1alpha().map_err(failed)?)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async {
-                // A dropped sender means the same.
-                let _: Result<(), _> = stopped.await;
-            },
-        );
+        .add_service(reflection().build_v1alpha().map_err(failed)?);
+    let stopped = async {
+        // A dropped sender means the same.
+        let _: Result<(), _> = stopped.await;
+    };
+    let server = match edge.tls {
+        None => {
+            let connections = TcpIncoming::from(edge.listener).with_nodelay(Some(true));
+            Either::Left(router.serve_with_incoming_shutdown(connections, stopped))
+        }
+        Some(certificate) => {
+            let connections = tls::accept(edge.listener, certificate);
+            Either::Right(router.serve_with_incoming_shutdown(connections, stopped))
+        }
+    };
     let server = async {
         server
             .await

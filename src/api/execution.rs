@@ -4,10 +4,11 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     Pools,
+    access::identity,
     input::{Accepted, Input as InputOrder},
     status::Refusal,
     translate::{outcome, spec},
@@ -20,8 +21,6 @@ use crate::{
     sandbox::Input,
 };
 
-/// Until access control exists, everyone is this one caller.
-const CALLER: &str = "local";
 /// Messages on their way to the client; each carries 1 MiB at most.
 const UPDATES: usize = 2;
 /// Messages from the client that the execution has not taken yet.
@@ -35,14 +34,31 @@ pub struct Executions {
     pub pools: Arc<Pools>,
 }
 
+/// What a call brings besides its messages.
+struct Call {
+    caller: String,
+    /// How long the client waits for all of it, if it said so.
+    deadline: Option<Duration>,
+    received: Instant,
+}
+
+impl Call {
+    fn new(metadata: &MetadataMap, extensions: &Extensions) -> Result<Self, Refusal> {
+        Ok(Self {
+            received: Instant::now(),
+            caller: identity(extensions)?.name.to_string(),
+            deadline: deadline(metadata),
+        })
+    }
+}
+
 impl Executions {
     /// Checks a spec and waits for its sandbox. `root` is the spec's field in the request.
     async fn admit(
         &self,
         request: v1::ExecutionSpec,
         root: &'static str,
-        metadata: &MetadataMap,
-        received: Instant,
+        call: Call,
     ) -> Result<(Admission, String), Status> {
         let pool = self.pools.name(&request.pool).to_owned();
         let asked_for = request.pool.clone();
@@ -56,20 +72,19 @@ impl Executions {
             id => id.to_owned(),
         };
         let spec = spec(request, rules).map_err(|invalid| Refusal::Spec(invalid.within(root)))?;
-        let wait = deadline(metadata).map_or(spec.limits.queue_timeout, |deadline| {
-            deadline.min(spec.limits.queue_timeout)
-        });
+        let queue_timeout = spec.limits.queue_timeout;
+        let wait = call.deadline.unwrap_or(queue_timeout).min(queue_timeout);
         let admitted = self
             .dispatcher
             .admit(
                 crate::dispatch::Request {
-                    caller: CALLER.to_owned(),
+                    caller: call.caller,
                     execution_id: execution_id.clone(),
                     pool,
                     spec,
                     wait,
                 },
-                received,
+                call.received,
             )
             .await
             .map_err(Refusal::from)?
@@ -86,8 +101,8 @@ impl ExecutionService for Executions {
         &self,
         request: Request<Streaming<v1::ExecuteRequest>>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
-        let received = Instant::now();
-        let (metadata, _, mut messages) = request.into_parts();
+        let (metadata, extensions, mut messages) = request.into_parts();
+        let call = Call::new(&metadata, &extensions)?;
         let mut order = InputOrder::new();
         let first = messages.message().await?.unwrap_or_default();
         let Accepted::Start(start) = order.accept(first).map_err(Refusal::from)? else {
@@ -95,7 +110,7 @@ impl ExecutionService for Executions {
             return Err(Status::internal("the first message was not refused"));
         };
         let pool = self.pools.name(&start.pool).to_owned();
-        let (admission, execution_id) = self.admit(*start, "start", &metadata, received).await?;
+        let (admission, execution_id) = self.admit(*start, "start", call).await?;
 
         let (to_client, updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);
@@ -119,12 +134,12 @@ impl ExecutionService for Executions {
         &self,
         request: Request<v1::RunRequest>,
     ) -> Result<Response<v1::RunResponse>, Status> {
-        let received = Instant::now();
-        let (metadata, _, request) = request.into_parts();
+        let (metadata, extensions, request) = request.into_parts();
+        let call = Call::new(&metadata, &extensions)?;
         let mut start = request.spec.unwrap_or_default();
         start.stdin_open |= !request.stdin.is_empty();
         let pool = self.pools.name(&start.pool).to_owned();
-        let (admission, execution_id) = self.admit(start, "spec", &metadata, received).await?;
+        let (admission, execution_id) = self.admit(start, "spec", call).await?;
 
         let (to_client, mut updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);

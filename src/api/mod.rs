@@ -2,11 +2,13 @@
 //!
 //! `execution.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
 //! `service.rs` makes an HTTP service of the first, with the encoding in `answers.rs`.
+//! `access.rs` lets calls in before any of them sees one.
 //! `translate.rs` turns a public ExecutionSpec into a checked one, `violations.rs` collects what
 //! is wrong with it, `input.rs` checks the order of an Execute call's messages, and `status.rs` is
 //! the only place where an error becomes a gRPC status. Arrows lead from here to `dispatch`;
 //! nothing below knows of tonic.
 
+mod access;
 mod answers;
 mod execution;
 pub mod input;
@@ -17,6 +19,7 @@ pub mod translate;
 mod violations;
 mod whole;
 
+pub use access::AccessLayer;
 pub use execution::Executions;
 pub use pools::{PoolAdministration, PoolInfo, Pools};
 pub use service::ExecutionServer;

@@ -6,6 +6,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
 use super::{
+    access::identity,
     status::Refusal,
     translate::{PoolRules, outcome::duration},
 };
@@ -115,6 +116,7 @@ impl PoolService for PoolAdministration {
         &self,
         request: Request<v1::ResizePoolRequest>,
     ) -> Result<Response<v1::Pool>, Status> {
+        require_admin(&request)?;
         let request = request.into_inner();
         let (_, pool) = self.find(&request.name)?;
         pool.resize(request.min_idle, request.max_sandboxes)
@@ -126,10 +128,16 @@ impl PoolService for PoolAdministration {
         &self,
         request: Request<v1::DrainPoolRequest>,
     ) -> Result<Response<v1::Pool>, Status> {
+        require_admin(&request)?;
         let name = request.into_inner().name;
         self.find(&name)?.1.drain();
         self.describe(&name).map(Response::new)
     }
+}
+
+fn require_admin<T>(request: &Request<T>) -> Result<(), Refusal> {
+    let identity = identity(request.extensions())?;
+    Ok(identity.require_admin()?)
 }
 
 fn message(name: &str, default: &str, info: &PoolInfo, status: &PoolStatus) -> v1::Pool {

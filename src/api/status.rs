@@ -14,7 +14,8 @@ use super::{
     violations::{InvalidSpec, quoted},
 };
 use crate::{
-    dispatch::{AlreadyExists, Refused},
+    access::Denied,
+    dispatch::{AlreadyExists, Refused, TooManyExecutions},
     pool::{LeaseError, ResizeError},
 };
 
@@ -30,6 +31,9 @@ const MAX_MESSAGE_BYTES: usize = 512;
 /// A closed list: who adds a kind of refusal is asked by the compiler, below, for its status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The caller is unknown, or may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// What to run is invalid.
     #[error(transparent)]
     Spec(#[from] InvalidSpec),
@@ -46,6 +50,9 @@ pub enum Refusal {
     /// The id of the execution is not new.
     #[error(transparent)]
     AlreadyExists(#[from] AlreadyExists),
+    /// The caller has enough under way.
+    #[error(transparent)]
+    TooManyExecutions(#[from] TooManyExecutions),
     /// The pool gives no sandbox.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -61,6 +68,7 @@ impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::AlreadyExists(error) => error.into(),
+            Refused::TooManyExecutions(error) => error.into(),
             Refused::Lease(error) => error.into(),
             Refused::NotOwner(reason) => Self::NotOwner(reason),
         }
@@ -72,10 +80,14 @@ impl Refusal {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
+            Self::Denied(Denied::Unauthenticated) => Code::Unauthenticated,
+            Self::Denied(Denied::NotAllowed) => Code::PermissionDenied,
+            Self::Denied(Denied::Unavailable) => Code::Unavailable,
             Self::Spec(_) | Self::Input(_) => Code::InvalidArgument,
             Self::UnknownPool { .. } => Code::NotFound,
             Self::AlreadyExists(_) => Code::AlreadyExists,
-            Self::Lease(
+            Self::TooManyExecutions(_)
+            | Self::Lease(
                 LeaseError::QueueFull { .. }
                 | LeaseError::CallerQueueFull { .. }
                 | LeaseError::QueueTimeout { .. },
@@ -111,8 +123,10 @@ impl From<Refusal> for Status {
             Refusal::Resize(ResizeError::MinIdleAboveMax { .. }) => {
                 bad_field(code, "min_idle", refusal.to_string())
             }
-            Refusal::UnknownPool { .. }
+            Refusal::Denied(_)
+            | Refusal::UnknownPool { .. }
             | Refusal::AlreadyExists(_)
+            | Refusal::TooManyExecutions(_)
             | Refusal::NotOwner(_)
             | Refusal::Lease(
                 LeaseError::QueueTimeout { .. } | LeaseError::Drained | LeaseError::ShuttingDown,

@@ -1,11 +1,20 @@
 //! The connection to a running server, and its errors in words.
 
-use std::{error::Error, fmt::Write, time::Duration};
+use std::{
+    env,
+    error::Error,
+    fmt::Write,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
+    Code, Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt;
 
@@ -18,10 +27,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const MAX_FRAME: u32 = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which server.
+/// Which server, and how to be let in.
 #[derive(Args)]
-pub(super) struct AddressArgs {
-    /// The server.
+pub(super) struct ServerArgs {
+    /// The server; https:// where it has a certificate.
     #[arg(
         long,
         value_name = "URL",
@@ -29,6 +38,46 @@ pub(super) struct AddressArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     address: String,
+    /// File with the bearer token; the variable SANDPOOL_TOKEN may hold it instead.
+    #[arg(long, value_name = "PATH", env = "SANDPOOL_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file of the certificates to trust, instead of the system's.
+    #[arg(long, value_name = "PATH", env = "SANDPOOL_CA")]
+    ca: Option<PathBuf>,
+    /// PEM file of the certificate to show, where the server wants one.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SANDPOOL_CLIENT_CERTIFICATE",
+        requires = "client_key"
+    )]
+    client_certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "SANDPOOL_CLIENT_KEY",
+        requires = "client_certificate"
+    )]
+    client_key: Option<PathBuf>,
+}
+
+/// A connection whose calls show the token.
+pub(super) type Connection = InterceptedService<Channel, Bearer>;
+
+/// Adds the token to a call, if there is one.
+#[derive(Clone)]
+pub(super) struct Bearer(Option<AsciiMetadataValue>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// Why the server did not do it.
@@ -36,6 +85,10 @@ pub(super) struct AddressArgs {
 pub(super) enum ClientError {
     #[error("{address} is not a server's address, such as http://127.0.0.1:50051: {reason}")]
     Address { address: String, reason: String },
+    #[error("cannot read {path}: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("the token of {origin} cannot be sent: it is empty or holds what no header can")]
+    Token { origin: String },
     #[error("cannot reach a server at {address}: {reason} (is `sandpool serve` running?)")]
     Unreachable { address: String, reason: String },
     #[error("{}", describe(.0))]
@@ -48,26 +101,26 @@ impl From<Status> for ClientError {
     }
 }
 
-impl AddressArgs {
+impl ServerArgs {
     /// A connection that has been made.
-    pub(super) async fn connect(&self) -> Result<Channel, ClientError> {
+    pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
         let address = if self.address.contains("://") {
             self.address.clone()
         } else {
             format!("http://{}", self.address)
         };
+        let bad = |error: &dyn Error| ClientError::Address {
+            address: address.clone(),
+            reason: root_cause(error),
+        };
+        let bearer = self.bearer()?;
+        let mut endpoint = Endpoint::from_shared(address.clone()).map_err(|error| bad(&error))?;
         if address.starts_with("https:") {
-            return Err(ClientError::Address {
-                address,
-                reason: "only http:// is spoken for now".to_owned(),
-            });
+            endpoint = endpoint
+                .tls_config(self.tls()?)
+                .map_err(|error| bad(&error))?;
         }
-        let endpoint =
-            Endpoint::from_shared(address.clone()).map_err(|error| ClientError::Address {
-                address: address.clone(),
-                reason: root_cause(&error),
-            })?;
-        endpoint
+        let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -77,8 +130,48 @@ impl AddressArgs {
             .map_err(|error| ClientError::Unreachable {
                 address,
                 reason: root_cause(&error),
-            })
+            })?;
+        Ok(InterceptedService::new(channel, bearer))
     }
+
+    fn bearer(&self) -> Result<Bearer, ClientError> {
+        let (origin, token) = match &self.token_file {
+            Some(path) => {
+                let token = String::from_utf8_lossy(&read(path)?).into_owned();
+                (path.display().to_string(), token)
+            }
+            None => match env::var("SANDPOOL_TOKEN") {
+                Ok(token) => ("SANDPOOL_TOKEN".to_owned(), token),
+                Err(_) => return Ok(Bearer(None)),
+            },
+        };
+        let token = token.trim();
+        let header = format!("Bearer {token}").parse().ok();
+        let mut header: AsciiMetadataValue = header
+            .filter(|_| !token.is_empty())
+            .ok_or(ClientError::Token { origin })?;
+        header.set_sensitive(true);
+        Ok(Bearer(Some(header)))
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, ClientError> {
+        let mut tls = ClientTlsConfig::new();
+        tls = match &self.ca {
+            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+            None => tls.with_native_roots(),
+        };
+        if let (Some(certificate), Some(key)) = (&self.client_certificate, &self.client_key) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(tls)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    fs::read(path).map_err(|source| ClientError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The innermost error says what happened; those around it say "transport error".

@@ -33,7 +33,7 @@ enum Command {
     /// Start the server.
     Serve(serve::ServeArgs),
     /// Run a script or a command in a fresh sandbox of a running server.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Show the pools of a running server.
     Pools(pools::PoolsArgs),
     /// Print the configuration in force, and where it comes from.
@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => block_on(Builder::new_multi_thread(), 1, serve::main(args)),
-        Command::Run(args) => block_on(one_thread(), OWN_TROUBLE, run::main(args)),
+        Command::Run(args) => block_on(one_thread(), OWN_TROUBLE, run::main(*args)),
         Command::Pools(args) => block_on(one_thread(), 1, pools::main(args)),
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => block_on(one_thread(), 1, doctor::main(args)),

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tokio::sync::mpsc;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
-use super::client::{AddressArgs, ClientError, printable};
+use super::client::{ClientError, Connection, ServerArgs, printable};
 use crate::proto::v1::{
     GetPoolRequest, ListPoolsRequest, Pool, WatchPoolRequest, pool_health::State,
     pool_service_client::PoolServiceClient,
@@ -15,7 +15,7 @@ use crate::proto::v1::{
 #[derive(Args)]
 pub(super) struct PoolsArgs {
     #[command(flatten)]
-    address: AddressArgs,
+    server: ServerArgs,
     /// Only this pool.
     name: Option<String>,
     /// Go on and print a line whenever something changes.
@@ -50,7 +50,7 @@ pub(super) async fn main(args: PoolsArgs) -> ExitCode {
 }
 
 async fn show(args: PoolsArgs) -> Result<(), ClientError> {
-    let mut client = PoolServiceClient::new(args.address.connect().await?);
+    let mut client = PoolServiceClient::new(args.server.connect().await?);
     let pools = match args.name {
         Some(name) => vec![client.get_pool(GetPoolRequest { name }).await?.into_inner()],
         None => {
@@ -72,7 +72,7 @@ async fn show(args: PoolsArgs) -> Result<(), ClientError> {
 
 /// Each pool now and after each change, until the server ends the watch.
 async fn watch(
-    client: PoolServiceClient<Channel>,
+    client: PoolServiceClient<Connection>,
     pools: Vec<Pool>,
     widths: [usize; 9],
 ) -> Result<(), ClientError> {
@@ -96,7 +96,7 @@ async fn watch(
 }
 
 async fn forward(
-    client: &mut PoolServiceClient<Channel>,
+    client: &mut PoolServiceClient<Connection>,
     name: String,
     changes: &mpsc::Sender<Result<Pool, Status>>,
 ) -> Result<(), Status> {

@@ -152,10 +152,7 @@ impl BackendConfig {
 
 impl KubernetesConfig {
     fn check(&self, check: &mut Check) {
-        let relative = |path: &PathBuf| !path.is_absolute();
-        if self.kubeconfig.as_ref().is_some_and(relative) {
-            check.problem("backend.kubernetes.kubeconfig", "an absolute path, or \"\"");
-        }
+        check.absolute("backend.kubernetes.kubeconfig", self.kubeconfig.as_deref());
         if self.namespace.is_empty() {
             check.problem("backend.kubernetes.namespace", "a namespace's name");
         }
@@ -193,8 +190,6 @@ impl LocalConfig {
         if !self.state_dir.is_absolute() {
             check.problem("backend.local.state_dir", "an absolute path");
         }
-        if self.agent.as_ref().is_some_and(|path| !path.is_absolute()) {
-            check.problem("backend.local.agent", "an absolute path, or \"\"");
-        }
+        check.absolute("backend.local.agent", self.agent.as_deref());
     }
 }

@@ -1,6 +1,6 @@
 //! Gathers what is wrong with values that are well-formed each by itself.
 
-use std::fmt::Display;
+use std::{fmt::Display, path::Path};
 
 /// What [`Check`] found: where, and what would be right.
 pub(super) enum Finding {
@@ -41,6 +41,13 @@ impl Check {
     {
         if value < least || value > most {
             self.problem(key, format!("a number from {least} to {most}"));
+        }
+    }
+
+    /// A path that may be missing.
+    pub(super) fn absolute(&mut self, key: &str, path: Option<&Path>) {
+        if path.is_some_and(|path| !path.is_absolute()) {
+            self.problem(key, "an absolute path, or \"\"");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `[executions]`: what is remembered of them.
+//! `[executions]`: how many one caller may have, and what is remembered of them.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{check::Check, units};
 
-/// How long an execution id is known, so that the same id does not run twice.
+/// How many executions one caller may have, and how long their ids are known, so that the same id
+/// does not run twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutionsConfig {
@@ -16,6 +17,9 @@ pub struct ExecutionsConfig {
     /// How long an ended execution is remembered. A duration, at most a day; default 10m.
     #[serde(with = "units::duration")]
     pub remember_for: Duration,
+    /// How many executions of one caller may be under way at once, those that wait for a sandbox
+    /// included. A number; 0 (the default) sets no limit.
+    pub max_concurrent_per_caller: u32,
 }
 
 impl Default for ExecutionsConfig {
@@ -23,6 +27,7 @@ impl Default for ExecutionsConfig {
         Self {
             remembered: 10_000,
             remember_for: Duration::from_secs(600),
+            max_concurrent_per_caller: 0,
         }
     }
 }

@@ -11,9 +11,18 @@ use super::ConfigError;
 
 /// What all variables begin with.
 const PREFIX: &str = "SANDPOOL_";
-/// Variables with the prefix that are read elsewhere: the file's path, the address that the
-/// client commands call, and the agent that the tests use.
-const ELSEWHERE: [&str; 3] = ["CONFIG", "ADDRESS", "AGENT"];
+/// Variables with the prefix that are read elsewhere: the file's path, what the client commands need to
+/// call a server, and the agent that the tests use.
+const ELSEWHERE: [&str; 8] = [
+    "CONFIG",
+    "ADDRESS",
+    "TOKEN",
+    "TOKEN_FILE",
+    "CA",
+    "CLIENT_CERTIFICATE",
+    "CLIENT_KEY",
+    "AGENT",
+];
 
 /// What the defaults are called.
 pub(super) const DEFAULTS: &str = "defaults";

@@ -4,6 +4,7 @@
 //! and `error` say what is wrong with them, and `show` prints what is in force. Sections know
 //! nothing of where their values came from.
 
+mod access;
 mod backend;
 mod check;
 mod error;
@@ -20,8 +21,10 @@ mod show;
 mod shutdown;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 
+pub use access::{AccessConfig, KubernetesAccessConfig};
 pub use backend::{BackendConfig, BackendKind, KubernetesConfig, LocalConfig, Network, Platform};
 pub use error::{ConfigError, Problem};
 pub use executions::ExecutionsConfig;
@@ -33,4 +36,5 @@ pub use pod::{PodConfig, TolerationConfig, VolumeConfig};
 pub use pool::{PoolConfig, PoolEnv, Volumes};
 pub use root::Config;
 pub use shutdown::ShutdownConfig;
+pub use tls::{TlsConfig, TlsFiles};
 pub use units::ByteSize;

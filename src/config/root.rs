@@ -8,20 +8,24 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackendConfig, ConfigError, ExecutionsConfig, LogConfig, PoolConfig, ShutdownConfig, Sources,
-    check::Check, units,
+    AccessConfig, BackendConfig, ConfigError, ExecutionsConfig, LogConfig, PoolConfig,
+    ShutdownConfig, Sources, TlsConfig, check::Check, units,
 };
 
 /// The whole configuration, as [`Config::load`] checked it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the server listens: an address of the loopback interface and a port.
-    /// Default 127.0.0.1:50051.
+    /// Where the server listens: an IP address and a port. One that others can reach needs `tls`
+    /// and `access`. Default 127.0.0.1:50051.
     #[serde(with = "units::address")]
     pub listen: SocketAddr,
     /// Pool of a request that names none. Default default.
     pub default_pool: String,
+    /// The server's certificate.
+    pub tls: TlsConfig,
+    /// Who may call.
+    pub access: AccessConfig,
     /// How the server ends.
     pub shutdown: ShutdownConfig,
     /// What is logged, and how.
@@ -61,6 +65,8 @@ impl Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_051)),
             default_pool: "default".to_owned(),
+            tls: TlsConfig::default(),
+            access: AccessConfig::default(),
             shutdown: ShutdownConfig::default(),
             log: LogConfig::default(),
             executions: ExecutionsConfig::default(),
@@ -74,13 +80,7 @@ impl Config {
     }
 
     pub(super) fn check(&self, check: &mut Check) {
-        if !self.listen.ip().is_loopback() {
-            check.problem(
-                "listen",
-                "a loopback address such as 127.0.0.1:50051, until sandpool has access control: \
-                 whoever reaches the server may run programs on it",
-            );
-        }
+        self.check_listen(check);
         if !self.pools.contains_key(&self.default_pool) {
             let names: Vec<&str> = self.pools.keys().map(String::as_str).collect();
             check.problem(
@@ -88,12 +88,37 @@ impl Config {
                 format!("one of the pools: {}", names.join(", ")),
             );
         }
+        self.tls.check(check);
+        self.access.check(self.backend.kind, check);
         self.shutdown.check(check);
         self.log.check(check);
         self.executions.check(check);
         self.backend.check(check);
         for (name, pool) in &self.pools {
             pool.check(name, self.backend.kind, check);
+        }
+    }
+
+    /// Whoever reaches the server may run programs on it, so others than this machine reach it only
+    /// by a connection that is secret and a token, or where the operator has said otherwise.
+    fn check_listen(&self, check: &mut Check) {
+        if self.listen.ip().is_loopback() {
+            return;
+        }
+        if self.tls.files().is_none() && !self.tls.allow_plaintext {
+            check.problem(
+                "listen",
+                "a loopback address such as 127.0.0.1:50051, unless there are tls.certificate and \
+                 tls.key, or tls.allow_plaintext says that something else encrypts",
+            );
+        }
+        if !self.access.is_guarded() && !self.access.allow_anonymous {
+            check.problem(
+                "listen",
+                "a loopback address such as 127.0.0.1:50051, unless there is access.tokens or \
+                 access.kubernetes.audience, or access.allow_anonymous says that whoever reaches \
+                 the server may run programs and change pools",
+            );
         }
     }
 }

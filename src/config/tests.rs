@@ -150,6 +150,46 @@ fn an_unknown_key_is_refused_with_those_that_there_are() {
 }
 
 #[test]
+fn others_reach_only_a_server_that_is_guarded_or_said_not_to_be() {
+    let tls = "tls = { certificate = '/c', key = '/k' }\n";
+    let tokens = "access.tokens = '/t'\n";
+    let open = "listen = '0.0.0.0:1'\n";
+    for good in [
+        [open, tls, tokens].concat(),
+        [open, tls, "access.allow_anonymous = true"].concat(),
+        [open, tokens, "tls.allow_plaintext = true"].concat(),
+        ["listen = '[::1]:1'\n", tokens].concat(),
+    ] {
+        from_text(&good).map(|_| ()).expect(&good);
+    }
+    for (bad, expected) in [
+        ([open, tls].concat(), "unless there is access.tokens"),
+        ([open, tokens].concat(), "unless there are tls.certificate"),
+        ("tls.key = '/k'".into(), "tls.certificate"),
+        ("tls.certificate = 'c'".into(), "an absolute path"),
+        (
+            "tls.client_ca = '/c'".into(),
+            "a certificate where clients need one",
+        ),
+        (
+            [tls, "[access]\ntokens = '/t'\nallow_anonymous = true"].concat(),
+            "false where access.tokens",
+        ),
+        (
+            "access.kubernetes = { audience = 'a', callers = ['b'] }".into(),
+            "where backend.kind is not kubernetes",
+        ),
+        (
+            "access.kubernetes.callers = ['b']".into(),
+            "what tokens are issued for",
+        ),
+    ] {
+        let text = refusal(&bad);
+        assert!(text.contains(expected), "{bad}: {text}");
+    }
+}
+
+#[test]
 fn all_bad_values_are_named_at_once() {
     let text =
         refusal("listen = '0.0.0.0:50051'\ndefault_pool = 'nope'\n[pools.default]\ncpus = 0");

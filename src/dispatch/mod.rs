@@ -1,11 +1,13 @@
 //! A request on its way: leased a sandbox, run in it, and told how it ended.
 //!
 //! - `provision`: how a pool's sandboxes are started and deleted
+//! - `callers`: how much each caller has under way
 //! - `known`: the ids of executions, each of which runs once
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
 //!
 //! Arrows: api -> dispatch -> pool and sandbox -> backend.
 
+mod callers;
 mod known;
 mod provision;
 mod run;
@@ -14,8 +16,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-use self::known::Known;
+use self::{callers::Callers, known::Known};
 pub use self::{
+    callers::TooManyExecutions,
     known::{AlreadyExists, KnownSettings},
     provision::SandboxProvision,
     run::{Admission, Refused, Request, Timings, Update},
@@ -33,10 +36,22 @@ pub type SandboxPool = Pool<SandboxProvision>;
 /// Whether the sandboxes are this server's alone still, or why not. Cheap, and asked at each lease.
 pub type CheckOwnership = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What holds for all pools.
+#[derive(Clone, Copy, Debug)]
+pub struct DispatchSettings {
+    /// How long the ids of executions are known.
+    pub known: KnownSettings,
+    /// How many executions of one caller may be under way at once; 0: any number.
+    pub max_concurrent_per_caller: u32,
+    /// How long a sandbox that cannot be reached is waited for while a program runs in it.
+    pub reattach_timeout: Duration,
+}
+
 /// Takes requests to the pools.
 pub struct Dispatcher {
     pools: BTreeMap<String, Arc<SandboxPool>>,
     known: Arc<Known>,
+    callers: Arc<Callers>,
     reattach_timeout: Duration,
     check_ownership: CheckOwnership,
     /// The server's reason to end everything that runs.
@@ -48,19 +63,18 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Serves these pools. `reattach_timeout`: how long a sandbox that cannot be reached is
-    /// waited for while a program runs in it.
+    /// Serves these pools.
     #[must_use]
     pub fn new(
         pools: BTreeMap<String, Arc<SandboxPool>>,
-        known: KnownSettings,
-        reattach_timeout: Duration,
+        settings: DispatchSettings,
         check_ownership: CheckOwnership,
     ) -> Arc<Self> {
         Arc::new(Self {
             pools,
-            known: Arc::new(Known::new(known)),
-            reattach_timeout,
+            known: Arc::new(Known::new(settings.known)),
+            callers: Arc::new(Callers::new(settings.max_concurrent_per_caller)),
+            reattach_timeout: settings.reattach_timeout,
             check_ownership,
             stop: watch::Sender::new(None),
             closed: watch::Sender::new(false),

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::{
     Dispatcher, SandboxPool,
+    callers::{Place, TooManyExecutions},
     known::{AlreadyExists, Claim},
     provision::SandboxProvision,
 };
@@ -75,6 +76,9 @@ pub enum Refused {
     /// The id is not new.
     #[error(transparent)]
     AlreadyExists(#[from] AlreadyExists),
+    /// The caller has enough.
+    #[error(transparent)]
+    TooManyExecutions(#[from] TooManyExecutions),
     /// The pool has no sandbox for it.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -90,6 +94,7 @@ pub struct Admission {
     lease: Lease<SandboxProvision>,
     request: Request,
     claim: Claim,
+    place: Place,
     received: Instant,
     timings: Timings,
     _running: watch::Receiver<()>,
@@ -113,6 +118,7 @@ impl Dispatcher {
         (self.check_ownership)().map_err(Refused::NotOwner)?;
         let running = self.running.subscribe();
         let claim = self.known.begin(&request.caller, &request.execution_id)?;
+        let place = self.callers.enter(&request.caller)?;
         let queued = received.elapsed();
         let lease = pool.lease(&request.caller, request.wait).await?;
         // It may have been lost in the queue.
@@ -122,6 +128,7 @@ impl Dispatcher {
             pool,
             lease,
             claim,
+            place,
             received,
             timings: Timings {
                 queued,
@@ -191,14 +198,16 @@ impl Admission {
     async fn finish(self, ended: Ended, updates: &mpsc::Sender<Update>) {
         let Self {
             lease,
+            place,
             request,
             received,
             mut timings,
             ..
         } = self;
         let sandbox = lease.id().clone();
-        // The sandbox is deleted while the caller takes what is left.
-        drop(lease);
+        // The sandbox is deleted while the caller takes what is left, and may send the next request
+        // as soon as it knows of the end.
+        drop((lease, place));
         let Ended {
             outcome,
             usage,

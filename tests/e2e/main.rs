@@ -14,6 +14,7 @@
 mod agent;
 mod harness;
 
+mod access;
 mod bad_input;
 mod clients;
 mod command_line;
@@ -28,3 +29,4 @@ mod pools;
 mod queue;
 mod running;
 mod streams;
+mod tls;

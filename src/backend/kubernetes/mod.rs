@@ -15,6 +15,7 @@ mod pod;
 mod pods;
 mod status;
 mod template;
+mod token_review;
 
 use std::{
     fmt::Display,
@@ -33,6 +34,7 @@ use tokio::{
 
 pub use client::{ClientError, client};
 pub use template::{Amount, Template, Volume};
+pub use token_review::TokenReviewer;
 
 use self::{
     exec::Exec,
@@ -150,6 +152,12 @@ impl Cluster {
         if let Err(error) = self.ownership.give_back().await {
             tracing::warn!(%error, "the Lease was not given back; it runs out by itself");
         }
+    }
+
+    /// Asks its API server about tokens that were issued for `audience`.
+    #[must_use]
+    pub fn token_reviewer(&self, audience: String) -> TokenReviewer {
+        TokenReviewer::new(self.client.clone(), audience)
     }
 
     /// How long a pod may take from its creation until it is ready.

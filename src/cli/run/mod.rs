@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::{
     OWN_TROUBLE,
-    client::{AddressArgs, ClientError},
+    client::{ClientError, ServerArgs},
 };
 use crate::config::ByteSize;
 use files::FilesError;
@@ -35,7 +35,7 @@ The first Ctrl-C is sent to the program, the second cancels it.";
 )]
 pub(super) struct RunArgs {
     #[command(flatten)]
-    address: AddressArgs,
+    server: ServerArgs,
     /// Take the sandbox from this pool instead of the server's default pool.
     #[arg(long)]
     pool: Option<String>,
@@ -116,6 +116,6 @@ async fn run(args: RunArgs) -> Result<u8, RunError> {
         Some(directory) if !args.output.is_empty() => Some(files::FileSink::open(directory)?),
         _ => None,
     };
-    let channel = args.address.connect().await?;
-    session::run(channel, spec, sink).await
+    let connection = args.server.connect().await?;
+    session::run(connection, spec, sink).await
 }

@@ -17,7 +17,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::{
     RunError,
@@ -26,7 +26,7 @@ use super::{
     input::{SignalForwarder, forward_stdin, request},
 };
 use crate::{
-    cli::client::ClientError,
+    cli::client::{ClientError, Connection},
     proto::v1::{
         ExecuteResponse, ExecutionSpec, Finished, execute_request, execute_response::Event,
         execution_service_client::ExecutionServiceClient,
@@ -38,7 +38,7 @@ const REQUESTS: usize = 4;
 
 /// Runs `spec` and answers with the exit code.
 pub(super) async fn run(
-    channel: Channel,
+    connection: Connection,
     spec: ExecutionSpec,
     sink: Option<FileSink>,
 ) -> Result<u8, RunError> {
@@ -59,7 +59,7 @@ pub(super) async fn run(
         forward_stdin(requests);
     }
 
-    let mut client = ExecutionServiceClient::new(channel);
+    let mut client = ExecutionServiceClient::new(connection);
     let mut session = Session {
         started,
         sink,

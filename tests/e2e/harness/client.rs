@@ -5,16 +5,39 @@ use std::net::SocketAddr;
 use sandpool::proto::v1::{
     execution_service_client::ExecutionServiceClient, pool_service_client::PoolServiceClient,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
 
 use super::{Server, soon};
+
+/// A connection whose calls have the same header.
+pub type Connection = InterceptedService<Channel, Authorization>;
 
 /// One connection. Clones share it; the last one that is dropped closes it.
 #[derive(Clone)]
 pub struct Client {
     pub channel: Channel,
-    pub executions: ExecutionServiceClient<Channel>,
-    pub pools: PoolServiceClient<Channel>,
+    pub executions: ExecutionServiceClient<Connection>,
+    pub pools: PoolServiceClient<Connection>,
+}
+
+/// The header of that name, if there is one.
+#[derive(Clone)]
+pub struct Authorization(Option<AsciiMetadataValue>);
+
+impl Interceptor for Authorization {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Server {
@@ -39,10 +62,22 @@ impl Client {
 
     async fn over(endpoint: Endpoint) -> Self {
         let channel = soon("a connection", endpoint.connect()).await.unwrap();
+        Self::of(channel, None)
+    }
+
+    /// The same connection, whose calls show that header instead.
+    pub fn authorized(&self, authorization: &str) -> Self {
+        Self::of(self.channel.clone(), Some(authorization))
+    }
+
+    /// Over a connection that there is.
+    pub fn of(channel: Channel, authorization: Option<&str>) -> Self {
+        let header = Authorization(authorization.map(|value| value.parse().unwrap()));
+        let connection = InterceptedService::new(channel.clone(), header);
         Self {
-            executions: ExecutionServiceClient::new(channel.clone())
+            executions: ExecutionServiceClient::new(connection.clone())
                 .max_decoding_message_size(64 << 20),
-            pools: PoolServiceClient::new(channel.clone()),
+            pools: PoolServiceClient::new(connection),
             channel,
         }
     }
