@@ -3,6 +3,7 @@
 mod access;
 mod kubernetes;
 pub(crate) mod local;
+mod monitor;
 pub(crate) mod pools;
 mod tls;
 
@@ -13,14 +14,15 @@ use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tonic::transport::{Server, server::TcpIncoming};
 
-use self::pools::Place;
 pub use self::tls::TlsError;
+use self::{monitor::Pages, pools::Place};
 use crate::{
     access::{Access, TokensError},
     api::{AccessLayer, ExecutionServer, Executions, PoolAdministration},
     backend::local::StateDirError,
     config::Config,
     dispatch::{DispatchSettings, Dispatcher, KnownSettings},
+    metrics::Metrics,
     proto::v1::{self, pool_service_server::PoolServiceServer},
     reload::{ReloadError, Reloaded},
 };
@@ -89,6 +91,8 @@ pub enum ServeError {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it answers for metrics and probes.
+    pub metrics: Option<SocketAddr>,
     /// Resolves once every pool has been warm.
     pub warm: oneshot::Receiver<()>,
 }
@@ -104,13 +108,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
     announce: impl FnOnce(Running),
 ) -> Result<(), ServeError> {
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address: config.listen,
-            source,
-        })?;
-    let address = listener.local_addr().unwrap_or(config.listen);
+    let (listener, address) = bind(config.listen).await?;
+    let for_metrics = match config.metrics.listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let (for_metrics, metrics_address) = for_metrics.unzip();
     access::warn(&config);
     let tls = config.tls.files().map(tls::open).transpose()?;
     let tokens = access::tokens(&config.access)?;
@@ -122,14 +125,28 @@ pub async fn run(
         tls,
         access: access::access(&config.access, tokens, &place),
     };
-    let dispatcher = start_pools(&config, &place, &server)?;
-    let result = serve(&config, &place, edge, dispatcher, shutdown, |warm| {
-        announce(Running { address, warm });
-    })
-    .await;
+    let metrics = Metrics::default();
+    let parts = start_pools(&config, &place, &server, &metrics)?;
+    let pages = Pages::new(metrics, parts.0.clone(), place.cluster());
+    let served = serve(&config, &place, edge, parts, shutdown, |warm| {
+        announce(Running {
+            address,
+            metrics: metrics_address,
+            warm,
+        });
+    });
+    let result = pages.answer_during(served, for_metrics).await;
     // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
     place.close().await;
     result
+}
+
+/// A listener, and where it listens.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Where calls come in.
@@ -141,12 +158,18 @@ struct Edge {
 
 type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);
 
-fn start_pools(config: &Config, place: &Place, server: &str) -> Result<Parts, ServeError> {
+fn start_pools(
+    config: &Config,
+    place: &Place,
+    server: &str,
+    metrics: &Metrics,
+) -> Result<Parts, ServeError> {
     let mut started = std::collections::BTreeMap::new();
     let mut by_name = std::collections::BTreeMap::new();
     for (name, pool) in &config.pools {
-        let (sandboxes, info) = pools::start(name, pool, place, server)?;
-        started.insert(name.clone(), sandboxes);
+        let metrics = metrics.pool(name).into();
+        let (served, info) = pools::start(name, pool, place, server, metrics)?;
+        started.insert(name.clone(), served);
         by_name.insert(name.clone(), info);
     }
     let settings = DispatchSettings {

@@ -11,6 +11,7 @@ use super::sources::SourceArgs;
 use crate::{
     backend::{SandboxId, local::Cgroups},
     config::{BackendKind, Config, LocalConfig},
+    metrics::Metrics,
     pool::Provision,
     serve::{
         local::{agent_path, find_program},
@@ -207,7 +208,8 @@ async fn sandboxes(config: &Config) -> bool {
 
 async fn sandbox(config: &Config, pool: &str, place: &Place, server: &str) -> Finding {
     let begun = Instant::now();
-    let (provision, info) = match provision(pool, &config.pools[pool], place) {
+    let metrics = Metrics::default().pool(pool);
+    let (provision, info) = match provision(pool, &config.pools[pool], place, metrics.into()) {
         Ok(made) => made,
         Err(error) => {
             let remedy = format!("correct [pools.{pool}]");

@@ -63,6 +63,9 @@ async fn serve(args: ServeArgs) -> Result<(), ServeCommandError> {
 /// On stdout, where the log is not: what waits for the server can read it line by line.
 fn announce(running: Running) {
     say(&format!("listening on {}", running.address));
+    if let Some(address) = running.metrics {
+        say(&format!("metrics on {address}"));
+    }
     tokio::spawn(async move {
         // An error says that the server ended before; it says why itself.
         if running.warm.await.is_ok() {

@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessConfig, BackendConfig, ConfigError, ExecutionsConfig, LogConfig, PoolConfig,
-    ShutdownConfig, Sources, TlsConfig, check::Check, units,
+    AccessConfig, BackendConfig, ConfigError, ExecutionsConfig, LogConfig, MetricsConfig,
+    PoolConfig, ShutdownConfig, Sources, TlsConfig, check::Check, units,
 };
 
 /// The whole configuration, as [`Config::load`] checked it.
@@ -30,6 +30,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where metrics and probes are answered.
+    pub metrics: MetricsConfig,
     /// What is remembered of executions.
     pub executions: ExecutionsConfig,
     /// Where sandboxes come from.
@@ -69,6 +71,7 @@ impl Config {
             access: AccessConfig::default(),
             shutdown: ShutdownConfig::default(),
             log: LogConfig::default(),
+            metrics: MetricsConfig::default(),
             executions: ExecutionsConfig::default(),
             backend: BackendConfig::default(),
             pools: BTreeMap::new(),
@@ -92,6 +95,7 @@ impl Config {
         self.access.check(self.backend.kind, check);
         self.shutdown.check(check);
         self.log.check(check);
+        self.metrics.check(self.listen, check);
         self.executions.check(check);
         self.backend.check(check);
         for (name, pool) in &self.pools {

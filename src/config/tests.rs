@@ -102,6 +102,19 @@ fn variables_reach_every_depth_and_type() {
 }
 
 #[test]
+fn metrics_are_answered_nowhere_or_at_any_address_of_their_own() {
+    let listen = |text: &str| from_text(text).unwrap().config.metrics.listen;
+    assert_eq!(listen(""), None);
+    assert_eq!(listen("metrics.listen = ''"), None);
+    assert_eq!(
+        listen("metrics.listen = '[::]:9464'"),
+        Some("[::]:9464".parse().unwrap())
+    );
+    let any_port = "listen = '127.0.0.1:0'\nmetrics.listen = '127.0.0.1:0'";
+    assert_eq!(listen(any_port), Some("127.0.0.1:0".parse().unwrap()));
+}
+
+#[test]
 fn a_pool_that_names_languages_has_no_others_and_a_file_with_pools_no_built_in_one() {
     let config = from_text("default_pool = 'py'\n[pools.py.languages.python]\n")
         .unwrap()
@@ -209,6 +222,11 @@ fn each_of_these_is_refused_naming_its_key() {
         ("pools = 3", "pools"),
         ("[log]\nformat = 'xml'", "log.format is \"xml\""),
         ("[log]\nlevel = 'sandpool=loud'", "log.level"),
+        ("[metrics]\nlisten = ':9464'", "metrics.listen is \":9464\""),
+        (
+            "[metrics]\nlisten = '127.0.0.1:50051'",
+            "another address than that of `listen`",
+        ),
         ("[shutdown]\ngrace = '0'", "shutdown.grace"),
         ("[shutdown]\ngrace = '2h'", "shutdown.grace"),
         ("[executions]\nremembered = 0", "executions.remembered"),

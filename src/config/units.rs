@@ -141,6 +141,35 @@ pub(super) mod address {
     }
 }
 
+/// An address and port for which "" means that none is given, for `#[serde(with)]`.
+pub(super) mod address_or_empty {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<SocketAddr>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(address) => to.collect_str(address),
+            None => to.serialize_str(""),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
+        from.deserialize_any(Text {
+            parse: |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            },
+            expected: "an IP address and a port, such as \"0.0.0.0:9464\", or \"\"",
+        })
+    }
+}
+
 /// A path for which "" means that none is given, for `#[serde(with)]`.
 pub(super) mod path_or_empty {
     use super::*;

@@ -23,7 +23,10 @@ pub use self::{
     provision::SandboxProvision,
     run::{Admission, Refused, Request, Timings, Update},
 };
-use crate::pool::{LeaseError, Pool};
+use crate::{
+    metrics::PoolMetrics,
+    pool::{LeaseError, Pool},
+};
 
 /// How long cancelled programs may take to end, and their callers to hear of it.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +35,15 @@ const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pool of real sandboxes.
 pub type SandboxPool = Pool<SandboxProvision>;
+
+/// A pool, and what is counted of its requests.
+#[derive(Clone)]
+pub struct Served {
+    /// The pool.
+    pub pool: Arc<SandboxPool>,
+    /// What is counted.
+    pub metrics: Arc<PoolMetrics>,
+}
 
 /// Whether the sandboxes are this server's alone still, or why not. Cheap, and asked at each lease.
 pub type CheckOwnership = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -49,7 +61,7 @@ pub struct DispatchSettings {
 
 /// Takes requests to the pools.
 pub struct Dispatcher {
-    pools: BTreeMap<String, Arc<SandboxPool>>,
+    pools: BTreeMap<String, Served>,
     known: Arc<Known>,
     callers: Arc<Callers>,
     reattach_timeout: Duration,
@@ -66,7 +78,7 @@ impl Dispatcher {
     /// Serves these pools.
     #[must_use]
     pub fn new(
-        pools: BTreeMap<String, Arc<SandboxPool>>,
+        pools: BTreeMap<String, Served>,
         settings: DispatchSettings,
         check_ownership: CheckOwnership,
     ) -> Arc<Self> {
@@ -85,16 +97,22 @@ impl Dispatcher {
     /// The pool of that name.
     #[must_use]
     pub fn pool(&self, name: &str) -> Option<&Arc<SandboxPool>> {
-        self.pools.get(name)
+        self.pools.get(name).map(|served| &served.pool)
     }
 
     /// All pools, by name.
     pub fn pools(&self) -> impl Iterator<Item = (&String, &Arc<SandboxPool>)> {
-        self.pools.iter()
+        self.pools.iter().map(|(name, served)| (name, &served.pool))
+    }
+
+    /// Whether new requests are refused, since the server is shutting down.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     fn refuse_when_closed(&self) -> Result<(), LeaseError> {
-        if *self.closed.borrow() {
+        if self.is_closed() {
             return Err(LeaseError::ShuttingDown);
         }
         Ok(())
@@ -116,8 +134,8 @@ impl Dispatcher {
             }
         }
         let deleted = async {
-            for pool in self.pools.values() {
-                pool.shutdown().await;
+            for served in self.pools.values() {
+                served.pool.shutdown().await;
             }
         };
         if timeout(DELETE_TIMEOUT, deleted).await.is_err() {

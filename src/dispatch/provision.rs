@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{
     backend::{Backend, SandboxId},
+    metrics::PoolMetrics,
     pool::{Provision, Provisioned},
     sandbox::{Preparation, Sandbox},
 };
@@ -14,18 +17,32 @@ pub struct SandboxProvision {
     pub backend: Arc<dyn Backend>,
     /// What makes them warm.
     pub preparation: Preparation,
+    /// Where starts, deletions and reattaches are counted.
+    pub metrics: Arc<PoolMetrics>,
 }
 
 impl Provision for SandboxProvision {
     type Sandbox = Sandbox;
 
     async fn start(&self, id: &SandboxId) -> Result<Provisioned<Sandbox>, String> {
-        let sandbox = Sandbox::start(self.backend.clone(), id.clone(), &self.preparation)
-            .await
-            .map_err(|failure| {
-                tracing::warn!(sandbox = %id, reason = %failure, "sandbox did not start");
-                failure.to_string()
-            })?;
+        let PoolMetrics {
+            starts, reattaches, ..
+        } = &*self.metrics;
+        starts.begin();
+        let begun = Instant::now();
+        let sandbox = Sandbox::start(
+            self.backend.clone(),
+            id.clone(),
+            &self.preparation,
+            reattaches.clone(),
+        )
+        .await
+        .map_err(|failure| {
+            starts.fail();
+            tracing::warn!(sandbox = %id, reason = %failure, "sandbox did not start");
+            failure.to_string()
+        })?;
+        self.metrics.warm(begun.elapsed());
         let death = sandbox.death();
         Ok(Provisioned {
             sandbox,
@@ -34,7 +51,9 @@ impl Provision for SandboxProvision {
     }
 
     async fn delete(&self, id: &SandboxId) -> Result<(), String> {
+        self.metrics.deletes.begin();
         self.backend.delete(id).await.map_err(|error| {
+            self.metrics.deletes.fail();
             tracing::warn!(sandbox = %id, %error, "sandbox is not deleted yet");
             error.to_string()
         })

@@ -9,13 +9,14 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Dispatcher, SandboxPool,
+    Dispatcher, Served,
     callers::{Place, TooManyExecutions},
     known::{AlreadyExists, Claim},
     provision::SandboxProvision,
 };
 use crate::{
     execution::{LostCause, Outcome, Spec, Usage},
+    metrics::RefusalReason,
     pool::{Lease, LeaseError},
     sandbox::{Ended, Event, Input, Run},
 };
@@ -87,10 +88,26 @@ pub enum Refused {
     NotOwner(String),
 }
 
+impl Refused {
+    /// What it counts as.
+    const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::AlreadyExists(_) => RefusalReason::AlreadyExists,
+            Self::TooManyExecutions(_) => RefusalReason::TooManyExecutions,
+            Self::NotOwner(_) => RefusalReason::NotOwner,
+            Self::Lease(LeaseError::QueueFull { .. }) => RefusalReason::QueueFull,
+            Self::Lease(LeaseError::CallerQueueFull { .. }) => RefusalReason::CallerQueueFull,
+            Self::Lease(LeaseError::QueueTimeout { .. }) => RefusalReason::QueueTimeout,
+            Self::Lease(LeaseError::Drained) => RefusalReason::Drained,
+            Self::Lease(LeaseError::ShuttingDown) => RefusalReason::ShuttingDown,
+        }
+    }
+}
+
 /// A request that has its sandbox.
 pub struct Admission {
     dispatcher: Arc<Dispatcher>,
-    pool: Arc<SandboxPool>,
+    served: Served,
     lease: Lease<SandboxProvision>,
     request: Request,
     claim: Claim,
@@ -111,21 +128,41 @@ impl Dispatcher {
         request: Request,
         received: Instant,
     ) -> Result<Option<Admission>, Refused> {
-        let Some(pool) = self.pools.get(&request.pool).cloned() else {
+        let Some(served) = self.pools.get(&request.pool) else {
             return Ok(None);
         };
+        let asking = served.metrics.ask();
+        match self.lease(served, request, received).await {
+            Ok(admission) => {
+                let Timings { queued, leased, .. } = admission.timings;
+                asking.granted(leased.saturating_sub(queued), leased);
+                Ok(Some(admission))
+            }
+            Err(refused) => {
+                asking.refused(refused.reason());
+                Err(refused)
+            }
+        }
+    }
+
+    async fn lease(
+        self: &Arc<Self>,
+        served: &Served,
+        request: Request,
+        received: Instant,
+    ) -> Result<Admission, Refused> {
         self.refuse_when_closed()?;
         (self.check_ownership)().map_err(Refused::NotOwner)?;
         let running = self.running.subscribe();
         let claim = self.known.begin(&request.caller, &request.execution_id)?;
         let place = self.callers.enter(&request.caller)?;
         let queued = received.elapsed();
-        let lease = pool.lease(&request.caller, request.wait).await?;
+        let lease = served.pool.lease(&request.caller, request.wait).await?;
         // It may have been lost in the queue.
         (self.check_ownership)().map_err(Refused::NotOwner)?;
-        Ok(Some(Admission {
+        Ok(Admission {
             dispatcher: self.clone(),
-            pool,
+            served: served.clone(),
             lease,
             claim,
             place,
@@ -137,7 +174,7 @@ impl Dispatcher {
             },
             request,
             _running: running,
-        }))
+        })
     }
 }
 
@@ -180,6 +217,7 @@ impl Admission {
             }
             tried += 1;
             match self
+                .served
                 .pool
                 .lease(&self.request.caller, self.request.wait)
                 .await
@@ -197,6 +235,7 @@ impl Admission {
 
     async fn finish(self, ended: Ended, updates: &mpsc::Sender<Update>) {
         let Self {
+            served,
             lease,
             place,
             request,
@@ -220,6 +259,7 @@ impl Admission {
         timings.first_output = first_output_at.map(|at| at - received);
         timings.finished = received.elapsed();
         timings.warm = warm;
+        served.metrics.end(&outcome, timings.first_output);
         tracing::info!(
             caller = %request.caller,
             %sandbox,

@@ -26,6 +26,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All that [`Self::name`] gives.
+    pub const NAMES: [&str; 9] = [
+        "exited",
+        "signaled",
+        "timed_out",
+        "out_of_memory",
+        "disk_limit",
+        "output_limit",
+        "cancelled",
+        "sandbox_lost",
+        "not_started",
+    ];
+
     /// Its name in logs and metrics, as in the API.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -52,6 +65,21 @@ pub enum LostCause {
     InfrastructureEvent,
     /// It may have been the program's own doing.
     Unknown,
+}
+
+impl LostCause {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self::BeforeStart, Self::InfrastructureEvent, Self::Unknown];
+
+    /// Its name in metrics, as in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::InfrastructureEvent => "infrastructure_event",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What a program used.

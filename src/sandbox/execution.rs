@@ -160,12 +160,14 @@ impl Sandbox {
     async fn reattach(&mut self, execution_id: &str, progress: &mut Progress) -> Link {
         let mut pause = REATTACH_PAUSE;
         loop {
+            self.reattaches.begin();
             let attempt = self.try_reattach(execution_id, progress);
             match timeout(REATTACH_ATTEMPT, attempt).await {
                 Ok(Ok(link)) => return link,
                 Ok(Err(reason)) => tracing::debug!(%reason, "agent was not reached"),
                 Err(_) => tracing::debug!("agent did not answer for {REATTACH_ATTEMPT:?}"),
             }
+            self.reattaches.fail();
             sleep(pause).await;
             pause = (pause * 2).min(REATTACH_MAX_PAUSE);
         }

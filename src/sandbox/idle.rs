@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use super::{Channel, call::Call, execution::REATTACH_ATTEMPT};
-use crate::backend::{Backend, SandboxId};
+use crate::{
+    backend::{Backend, SandboxId},
+    metrics::Attempts,
+};
 
 /// Pauses between attempts, the first and the longest. Each is varied by half, so that a thousand
 /// sandboxes do not come at once.
@@ -53,11 +56,16 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(backend: Arc<dyn Backend>, id: SandboxId, connection: Connection) -> Self {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        id: SandboxId,
+        connection: Connection,
+        reattaches: Attempts,
+    ) -> Self {
         let channel = connection.channel.clone();
         let connection = Arc::new(Mutex::new(Some(connection)));
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(backend, id, channel, connection.clone()));
+        keeper.spawn(keep(backend, id, channel, connection.clone(), reattaches));
         Self {
             connection,
             _keeper: keeper,
@@ -79,6 +87,7 @@ async fn keep(
     id: SandboxId,
     mut channel: Channel,
     connection: Arc<Mutex<Option<Connection>>>,
+    reattaches: Attempts,
 ) {
     let mut pause = PAUSE;
     loop {
@@ -90,7 +99,7 @@ async fn keep(
         } else {
             (pause * 2).min(MAX_PAUSE)
         };
-        let made = again(&*backend, &id, pause).await;
+        let made = again(&*backend, &id, pause, &reattaches).await;
         channel = made.channel.clone();
         // Taken meanwhile, it is dropped with the other owner's.
         connection
@@ -102,9 +111,15 @@ async fn keep(
 }
 
 /// However often it takes. A sandbox that is dead is dropped by its pool.
-async fn again(backend: &dyn Backend, id: &SandboxId, mut pause: Duration) -> Connection {
+async fn again(
+    backend: &dyn Backend,
+    id: &SandboxId,
+    mut pause: Duration,
+    reattaches: &Attempts,
+) -> Connection {
     loop {
         sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+        reattaches.begin();
         let attempt = async {
             Connection::open(backend, id)
                 .await?
@@ -120,6 +135,7 @@ async fn again(backend: &dyn Backend, id: &SandboxId, mut pause: Duration) -> Co
                 tracing::debug!(sandbox = %id, "an idle sandbox did not answer for {REATTACH_ATTEMPT:?}");
             }
         }
+        reattaches.fail();
         pause = (pause * 2).min(MAX_PAUSE);
     }
 }

@@ -31,6 +31,7 @@ pub use self::{
 use crate::{
     backend::{Backend, Death, OutputPipes, SandboxId, StartError, words},
     execution::{Outcome, Spec},
+    metrics::Attempts,
     proto::agent::{Language, PrepareRequest},
 };
 
@@ -84,11 +85,15 @@ pub struct Sandbox {
     /// By their numbers, unless they are taken.
     outputs: Vec<Option<OutputPipes>>,
     death: watch::Receiver<Option<Death>>,
+    /// Where each attempt to reach it again counts.
+    reattaches: Attempts,
 }
 
 impl Sandbox {
     /// Starts a sandbox, makes sure that it is gVisor, and warms it up. When this fails, or is
     /// dropped, the backend must still be told to delete what there is of it.
+    ///
+    /// `reattaches`: where each attempt to reach it again after a cut counts.
     ///
     /// # Errors
     /// See [`StartFailure`].
@@ -96,9 +101,11 @@ impl Sandbox {
         backend: Arc<dyn Backend>,
         id: SandboxId,
         preparation: &Preparation,
+        reattaches: Attempts,
     ) -> Result<Self, StartFailure> {
         let timeout = preparation.timeout;
-        tokio::time::timeout(timeout, Self::warm_up(backend, id, preparation))
+        let warm_up = Self::warm_up(backend, id, preparation, reattaches);
+        tokio::time::timeout(timeout, warm_up)
             .await
             .unwrap_or(Err(StartFailure::Timeout(timeout)))
     }
@@ -107,6 +114,7 @@ impl Sandbox {
         backend: Arc<dyn Backend>,
         id: SandboxId,
         preparation: &Preparation,
+        reattaches: Attempts,
     ) -> Result<Self, StartFailure> {
         let spares: u32 = preparation.languages.iter().map(|it| it.spares).sum();
         // The rehearsal's, too.
@@ -162,6 +170,7 @@ impl Sandbox {
         }
         let mut sandbox = Self::from_channel(backend, id, channel, death);
         sandbox.outputs = outputs;
+        sandbox.reattaches = reattaches;
         sandbox.rehearse().await?;
         let waiting = Connection {
             channel: sandbox.connection.channel.clone(),
@@ -172,6 +181,7 @@ impl Sandbox {
             sandbox.backend.clone(),
             sandbox.id.clone(),
             waiting.map_err(StartFailure::Agent)?,
+            sandbox.reattaches.clone(),
         ));
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
@@ -198,6 +208,7 @@ impl Sandbox {
             idle: None,
             outputs: Vec::new(),
             death,
+            reattaches: Attempts::default(),
         }
     }
 

@@ -7,8 +7,9 @@ use crate::{
     api::{PoolInfo, translate::PoolRules},
     backend::{Backend, kubernetes::Cluster, local::Machine},
     config::{self, BackendConfig, BackendKind, PoolConfig},
-    dispatch::{CheckOwnership, SandboxPool, SandboxProvision},
+    dispatch::{CheckOwnership, SandboxProvision, Served},
     execution::{LimitBounds, Limits},
+    metrics::PoolMetrics,
     pool::{Pool, PoolSettings},
     proto::agent::Language,
     sandbox::Preparation,
@@ -53,6 +54,14 @@ impl Place {
         match self {
             Self::Local(_) => std::future::pending().await,
             Self::Kubernetes(cluster) => cluster.lost().await,
+        }
+    }
+
+    /// The cluster, if it is one.
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        match self {
+            Self::Local(_) => None,
+            Self::Kubernetes(cluster) => Some(cluster.clone()),
         }
     }
 
@@ -104,8 +113,9 @@ pub(super) fn start(
     config: &PoolConfig,
     place: &Place,
     server: &str,
-) -> Result<(Arc<SandboxPool>, PoolInfo), ServeError> {
-    let (provision, info) = provision(name, config, place)?;
+    metrics: Arc<PoolMetrics>,
+) -> Result<(Served, PoolInfo), ServeError> {
+    let (provision, info) = provision(name, config, place, metrics.clone())?;
     let settings = PoolSettings {
         name: name.to_owned(),
         min_idle: config.min_idle,
@@ -116,7 +126,8 @@ pub(super) fn start(
         start_delay: config.start_delay,
         max_idle_age: config.max_idle_age,
     };
-    Ok((Pool::spawn(settings, Arc::new(provision), server), info))
+    let pool = Pool::spawn(settings, Arc::new(provision), server);
+    Ok((Served { pool, metrics }, info))
 }
 
 /// What makes a pool's sandboxes, and what the API tells of them.
@@ -124,6 +135,7 @@ pub(crate) fn provision(
     name: &str,
     config: &PoolConfig,
     place: &Place,
+    metrics: Arc<PoolMetrics>,
 ) -> Result<(SandboxProvision, PoolInfo), ServeError> {
     let languages = place.languages(name, config)?;
     let info = PoolInfo {
@@ -147,6 +159,7 @@ pub(crate) fn provision(
             env: config.env.variables().clone().into_iter().collect(),
             timeout: place.warm_up_timeout(),
         },
+        metrics,
     };
     Ok((provision, info))
 }

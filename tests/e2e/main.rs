@@ -24,6 +24,7 @@ mod ids;
 mod isolation;
 mod life;
 mod limits;
+mod metrics;
 mod outside;
 mod pools;
 mod queue;

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use sandpool::execution::{LostCause, Outcome};
+use prometheus_client::encoding::text::encode;
+use sandpool::{
+    execution::{LostCause, Outcome},
+    metrics::Metrics,
+};
 
 use crate::{
     program::Plan,
@@ -74,6 +78,36 @@ fn an_agent_that_comes_back_in_time_is_not_lost() {
     );
     assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
     assert_eq!(seen.stdout, b"ready\nlate\n");
+}
+
+#[test]
+fn each_attempt_to_reach_an_agent_again_is_counted() {
+    let metrics = Metrics::default();
+    let mut plan = Plan::python("print('ready')\nprint(input())");
+    plan.reattaches = metrics.pool("t").reattaches;
+    let (ended, _) = plan.run(
+        |_| {},
+        async |mut client| {
+            client.until("ready\n").await;
+            client.faults.refuse(true);
+            client.faults.now(Fault::Cut);
+            client.faults.has_refused(3).await;
+            client.faults.refuse(false);
+            client.send("late\n").await;
+            client.rest().await
+        },
+    );
+    assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
+    let mut shown = String::new();
+    encode(&mut shown, &metrics.into_registry()).unwrap();
+    let value = |name: &str| -> u64 {
+        let sample = format!("sandpool_{name}_total{{pool=\"t\"}} ");
+        let value = shown.lines().find_map(|it| it.strip_prefix(&sample));
+        value.unwrap().parse().unwrap()
+    };
+    let failures = value("reattach_failures");
+    assert!(failures >= 3, "{failures}");
+    assert_eq!(value("reattaches"), failures + 1);
 }
 
 #[test]

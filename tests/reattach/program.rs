@@ -15,6 +15,7 @@ use sandpool::{
         local::{Cgroups, LocalBackend, Machine, StateDir, Template, Volumes},
     },
     execution::{InputFile, Limits, Program, Spec},
+    metrics::Attempts,
     proto::agent::Language,
     sandbox::{Ended, Event, Input, NotConfirmed, Preparation, Run, Sandbox},
 };
@@ -63,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) reattach_timeout: Duration,
     /// Whether the sandbox's connection is cut before the program comes.
     pub(crate) idle: IdleCut,
+    /// Where attempts to reach the agent again count.
+    pub(crate) reattaches: Attempts,
 }
 
 /// What happens to the connection of a sandbox that waits.
@@ -112,6 +115,7 @@ impl Plan {
             },
             reattach_timeout: Duration::from_secs(30),
             idle: IdleCut::None,
+            reattaches: Attempts::default(),
         }
     }
 
@@ -150,7 +154,8 @@ impl Plan {
                 timeout: Duration::from_secs(60),
                 ..Preparation::default()
             };
-            let mut sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation)
+            let reattaches = self.reattaches.clone();
+            let mut sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation, reattaches)
                 .await
                 .unwrap();
 

@@ -83,6 +83,17 @@ pub struct Cluster {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// When a server last heard of its cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Contact {
+    /// How long ago the request was sent that last renewed the Lease.
+    pub lease_renewed: Duration,
+    /// How long ago the watch last told of a pod. It has nothing to tell while no pod changes.
+    pub pods_heard: Duration,
+    /// How often the watch was interrupted, attempts to open it again included.
+    pub watch_interruptions: u64,
+}
+
 /// Why a namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take out a Lease in namespace {namespace}: {reason}")]
@@ -139,6 +150,17 @@ impl Cluster {
     /// Resolves once another server has taken this one for dead, and deletes its pods.
     pub async fn lost(&self) {
         self.ownership.lost().await;
+    }
+
+    /// When the cluster was last heard of.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        let heard = self.pods.heard();
+        Contact {
+            lease_renewed: self.ownership.renewed().elapsed(),
+            pods_heard: heard.at.elapsed(),
+            watch_interruptions: heard.interruptions,
+        }
     }
 
     /// Gives the Lease back. When pods are left it stays, and the other servers delete both.

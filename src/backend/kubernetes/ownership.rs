@@ -96,8 +96,12 @@ impl Ownership {
 
     /// Whether this server may still lease: its pods are its own.
     pub(super) fn holds(&self) -> bool {
-        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.elapsed() < FENCED_AFTER && !*self.lost.borrow()
+        self.renewed().elapsed() < FENCED_AFTER && !*self.lost.borrow()
+    }
+
+    /// When the request was sent that last renewed the Lease.
+    pub(super) fn renewed(&self) -> Instant {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves once another server has taken this one for dead. There is no way back then.

@@ -19,7 +19,7 @@ use kube::{
     },
 };
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
@@ -38,6 +38,16 @@ pub(super) struct Pods {
     /// For all that needs no more of a pod than is looked at.
     api: Api<SlimPod>,
     known: Mutex<HashMap<String, Known>>,
+    heard: Mutex<Heard>,
+}
+
+/// What the watch itself has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// When it last told anything.
+    pub(super) at: Instant,
+    /// How often it was interrupted, attempts to open it again included.
+    pub(super) interruptions: u64,
 }
 
 /// One that was asked for and is not known to be gone.
@@ -68,6 +78,24 @@ impl Pods {
             client,
             namespace: namespace.to_owned(),
             known: Mutex::default(),
+            heard: Mutex::new(Heard {
+                at: Instant::now(),
+                interruptions: 0,
+            }),
+        }
+    }
+
+    /// What the watch has come to.
+    pub(super) fn heard(&self) -> Heard {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, interrupted: bool) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if interrupted {
+            heard.interruptions += 1;
+        } else {
+            heard.at = Instant::now();
         }
     }
 
@@ -161,6 +189,7 @@ impl Pods {
         let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
             while strays.try_join_next().is_some() {}
+            self.hear(event.is_err());
             match event {
                 Ok(Event::Apply(pod)) => self.apply(pod, &mut strays),
                 Ok(Event::Delete(pod)) => self.gone(pod.metadata.name.as_deref()),

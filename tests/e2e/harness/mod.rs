@@ -5,6 +5,7 @@
 //! - `spec`, `execution`: a program, and its messages in order
 //! - `client`: connections to a server; `pools`: waiting for what a pool shows
 //! - `host`, `cluster`: the sandboxes as the machine sees them, or a cluster
+//! - `scrape`: its metrics and probes
 //! - `proxy`: a connection that can be cut, reset or silenced
 
 mod client;
@@ -13,6 +14,7 @@ mod execution;
 mod host;
 mod pools;
 mod proxy;
+mod scrape;
 mod server;
 mod shared;
 mod spec;
@@ -25,6 +27,7 @@ pub use self::{
     host::kill,
     pools::next_that,
     proxy::Proxy,
+    scrape::Scrape,
     server::{Server, state_dir},
     shared::{exclusive, main_pool, shared},
     spec::{Spec, bash, command, node, python},

@@ -94,13 +94,14 @@ impl ServerBuilder {
             killed: AtomicBool::new(false),
             lines: Mutex::new(lines),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             name: String::new(),
             state_dir,
             log,
             own,
         };
-        let line = server.wait_line("listening on ");
-        server.address = line["listening on ".len()..].trim().parse().unwrap();
+        server.address = server.wait_address("listening on ");
+        server.metrics = server.wait_address("metrics on ");
         server.name = name_in(&server.log());
         server
     }
@@ -118,6 +119,7 @@ fn config_text(rest: &str, state_dir: &Path) -> String {
     // What is given may itself begin with top-level keys, so it comes before the tables.
     format!(
         "listen = \"127.0.0.1:0\"\ndefault_pool = \"main\"\n{rest}\n\
+         [metrics]\nlisten = \"127.0.0.1:0\"\n\
          [log]\nlevel = \"info,sandpool=trace\"\n{backend}"
     )
 }
@@ -164,6 +166,8 @@ pub struct Server {
     killed: AtomicBool,
     lines: Mutex<mpsc::Receiver<String>>,
     pub address: SocketAddr,
+    /// Where it answers for metrics and probes.
+    pub metrics: SocketAddr,
     /// Its part of the sandboxes' ids.
     pub name: String,
     state_dir: Arc<TempDir>,
@@ -184,6 +188,11 @@ impl Server {
     /// Waits until every pool has been warm.
     pub fn wait_ready(&self) {
         self.wait_line("ready");
+    }
+
+    fn wait_address(&self, before: &str) -> SocketAddr {
+        let line = self.wait_line(before);
+        line[before.len()..].trim().parse().unwrap()
     }
 
     fn wait_line(&self, start: &str) -> String {
