@@ -1,6 +1,7 @@
 //! The one place that wires: from a configuration to a running server.
 
 mod access;
+mod edge;
 mod kubernetes;
 pub(crate) mod local;
 mod monitor;
@@ -9,32 +10,26 @@ mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::future::Either;
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
-use tokio_rustls::rustls::ServerConfig;
-use tonic::transport::{Server, server::TcpIncoming};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 pub use self::tls::TlsError;
-use self::{monitor::Pages, pools::Place};
+use self::{
+    edge::{Edge, Stage, bind, services},
+    monitor::Pages,
+    pools::Place,
+};
 use crate::{
-    access::{Access, TokensError},
-    api::{AccessLayer, ExecutionServer, Executions, PoolAdministration},
+    access::TokensError,
     backend::local::StateDirError,
     config::Config,
     dispatch::{DispatchSettings, Dispatcher, KnownSettings},
     metrics::Metrics,
-    proto::v1::{self, pool_service_server::PoolServiceServer},
-    reload::{ReloadError, Reloaded},
+    reload::ReloadError,
 };
 
-/// The largest request: a spec with its files.
-const MAX_MESSAGE: usize = 32 << 20;
-/// Calls at once on one connection.
-const MAX_STREAMS: u32 = 1024;
-/// A client that is silent this long is asked whether it is there, and is gone if it does not
-/// answer within the other: its programs are cancelled then.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers on their way may take once everything has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -120,11 +115,11 @@ pub async fn run(
     let server = format!("{:08x}", rand::random::<u32>());
     let place = Place::open(&config.backend, &server).await?;
     tracing::info!(server, backend = place.name(), "starting");
-    let edge = Edge {
+    let edge = Edge::new(
         listener,
         tls,
-        access: access::access(&config.access, tokens, &place),
-    };
+        access::access(&config.access, tokens, &place),
+    );
     let metrics = Metrics::default();
     let parts = start_pools(&config, &place, &server, &metrics)?;
     let pages = Pages::new(metrics, parts.0.clone(), place.cluster());
@@ -139,21 +134,6 @@ pub async fn run(
     // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
     place.close().await;
     result
-}
-
-/// A listener, and where it listens.
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
-}
-
-/// Where calls come in.
-struct Edge {
-    listener: TcpListener,
-    tls: Option<Reloaded<ServerConfig>>,
-    access: Access,
 }
 
 type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);
@@ -196,60 +176,14 @@ async fn serve(
     shutdown: impl Future<Output = ()> + Send,
     announce: impl FnOnce(oneshot::Receiver<()>),
 ) -> Result<(), ServeError> {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that grpcurl shows what is wrong with which field.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let failed = |error: tonic_reflection::server::Error| ServeError::Server(error.to_string());
     let (health, health_service) = tonic_health::server::health_reporter();
     let serving = |status| {
         let health = health.clone();
         async move { health.set_service_status("", status).await }
     };
     serving(tonic_health::ServingStatus::NotServing).await;
-
-    let executions = Executions {
-        dispatcher: dispatcher.clone(),
-        pools: pools.clone(),
-    };
-    let executions = ExecutionServer::new(executions, MAX_MESSAGE);
-    let administration = PoolServiceServer::new(PoolAdministration {
-        dispatcher: dispatcher.clone(),
-        pools,
-    });
-    let (stop, stopped) = oneshot::channel();
-    let router = Server::builder()
-        .layer(AccessLayer::new(edge.access))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS)
-        .add_service(executions)
-        .add_service(administration)
-        .add_service(health_service)
-        .add_service(reflection().build_v1().map_err(failed)?)
-        .add_service(reflection().build_v1alpha().map_err(failed)?);
-    let stopped = async {
-        // A dropped sender means the same.
-        let _: Result<(), _> = stopped.await;
-    };
-    let server = match edge.tls {
-        None => {
-            let connections = TcpIncoming::from(edge.listener).with_nodelay(Some(true));
-            Either::Left(router.serve_with_incoming_shutdown(connections, stopped))
-        }
-        Some(certificate) => {
-            let connections = tls::accept(edge.listener, certificate);
-            Either::Right(router.serve_with_incoming_shutdown(connections, stopped))
-        }
-    };
-    let server = async {
-        server
-            .await
-            .map_err(|error| ServeError::Server(error.to_string()))
-    };
+    let (stage, edge_stage) = watch::channel(Stage::Open);
+    let server = edge.serve(services(&dispatcher, &pools, health_service)?, edge_stage);
 
     let (warm, is_warm) = oneshot::channel();
     announce(is_warm);
@@ -275,9 +209,9 @@ async fn serve(
         };
         tracing::info!("shutting down");
         serving(tonic_health::ServingStatus::NotServing).await;
-        // Until everything has ended, new calls are answered: that the server is shutting down.
+        stage.send_replace(Stage::Draining);
         dispatcher.shutdown(config.shutdown.grace).await;
-        let _ = stop.send(());
+        stage.send_replace(Stage::Closed);
         result
     };
     tokio::pin!(until_stopped);

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, time::sleep};
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -61,12 +63,10 @@ async fn sigterm_lets_what_runs_finish_and_takes_nothing_new() {
     assert_eq!(next_status(&mut health).await, ServingStatus::Serving);
     server.terminate();
     assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
-    // New calls are refused, over the old connection and over a new one.
-    for client in [&client, &server.client().await] {
-        let status = bash("true").refused(client).await;
-        assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert!(status.message().contains("shutting down"), "{status}");
-    }
+    // Who comes now, or comes back, is refused.
+    let status = bash("true").refused(&server.client().await).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("shutting down"), "{status}");
     execution.send("goes on\n").await;
     execution.until_stdout("goes on\n").await;
     execution.close_stdin().await;
@@ -74,6 +74,30 @@ async fn sigterm_lets_what_runs_finish_and_takes_nothing_new() {
     drop(health);
     drop(client);
     server.end();
+}
+
+#[tokio::test]
+async fn a_server_that_ends_sends_its_clients_elsewhere() {
+    let server = Server::with(&with_grace("60s")).start();
+    let client = server.client().await;
+    let mut execution = running(&client).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut sender, idle) =
+        http2::handshake::<_, _, String>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let idle = tokio::spawn(idle);
+    // Answered once, so that it is not one of those who come later.
+    let request = hyper::Request::post("http://sandpool/").body(String::new());
+    sender.send_request(request.unwrap()).await.unwrap();
+    server.terminate();
+    // What runs on another connection goes on; one that nobody uses is closed.
+    let closed = soon("the end of the connection", idle).await;
+    closed.unwrap().unwrap();
+    execution.send("goes on\n").await;
+    execution.until_stdout("goes on\n").await;
+    execution.close_stdin().await;
+    execution.finish().await.exited(0);
 }
 
 #[tokio::test]
@@ -179,11 +203,13 @@ async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
         fs::read_to_string(&marker).unwrap()
     })
     .await;
-    let process = format!("/proc/{}/cmdline", starting.trim());
-    assert!(fs::read_to_string(&process).is_ok_and(|line| line.contains("sleep")));
+    // One that has ended and is not waited for yet has no command line.
+    let command = format!("/proc/{}/cmdline", starting.trim());
+    let runs = || fs::read(&command).is_ok_and(|line| !line.is_empty());
+    assert!(runs());
     server.kill();
     soon("the end of runsc", async {
-        while fs::read_to_string(&process).is_ok_and(|line| line.contains("sleep")) {
+        while runs() {
             sleep(Duration::from_millis(10)).await;
         }
     })

@@ -221,7 +221,7 @@ async fn a_server_is_ready_until_it_shuts_down_and_answers_to_its_end() {
         (503, "shutting down\n")
     );
     assert_eq!(server.page("/livez").await.status, 200);
-    bash("true").refused(&client).await;
+    bash("true").refused(&server.client().await).await;
     let scrape = server.scrape().await;
     let labels = [("pool", "main"), ("reason", "shutting_down")];
     let refused = scrape.value("sandpool_requests_refused_total", &labels);
