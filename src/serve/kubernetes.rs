@@ -12,15 +12,16 @@ use serde_json::Value;
 use super::ServeError;
 use crate::{
     backend::kubernetes::{self, Amount, Cluster, KubernetesBackend, Settings, Template, Volume},
-    config::{KubernetesConfig, PoolConfig, TolerationConfig, VolumeConfig},
+    config::{BackendConfig, PoolConfig, TolerationConfig, VolumeConfig},
     proto::agent::Language,
 };
 
 /// Connects, and watches the namespace.
 pub(super) async fn cluster(
-    config: &KubernetesConfig,
+    backend: &BackendConfig,
     server: &str,
 ) -> Result<Arc<Cluster>, ServeError> {
+    let config = &backend.kubernetes;
     let failed = |reason: String| ServeError::Cluster { reason };
     let options = KubeConfigOptions::default();
     let found = match &config.kubeconfig {
@@ -42,6 +43,7 @@ pub(super) async fn cluster(
         owner: server.to_owned(),
         agent_image: config.agent_image.clone(),
         start_timeout: config.start_timeout,
+        reattach_timeout: backend.reattach_timeout,
         must_not_reach,
     };
     Cluster::open(client, settings)

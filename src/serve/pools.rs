@@ -31,9 +31,7 @@ impl Place {
     pub(crate) async fn open(config: &BackendConfig, server: &str) -> Result<Self, ServeError> {
         Ok(match config.kind {
             BackendKind::Local => Self::Local(local::machine(&config.local, server)?),
-            BackendKind::Kubernetes => {
-                Self::Kubernetes(kubernetes::cluster(&config.kubernetes, server).await?)
-            }
+            BackendKind::Kubernetes => Self::Kubernetes(kubernetes::cluster(config, server).await?),
         })
     }
 

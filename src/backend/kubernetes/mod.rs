@@ -68,6 +68,8 @@ pub struct Settings {
     pub agent_image: String,
     /// How long a pod may take from its creation until it is ready.
     pub start_timeout: Duration,
+    /// How long a node may be lost until its pods are given up, in whole seconds.
+    pub reattach_timeout: Duration,
     /// What no sandbox may reach, besides its node and the cloud's metadata.
     pub must_not_reach: Vec<SocketAddr>,
 }
@@ -259,7 +261,7 @@ impl Backend for KubernetesBackend {
     async fn start(&self, id: &SandboxId, _outputs: u32) -> Result<StartedSandbox, StartError> {
         let Cluster { settings, pods, .. } = &*self.cluster;
         let (pod, death) = pods.expect(id.as_str());
-        let manifest = pod::pod(id, &settings.owner, &settings.agent_image, &self.template);
+        let manifest = pod::pod(id, settings, &self.template);
         pods.create(id.as_str(), manifest)
             .await
             .map_err(failed("create the pod"))?;

@@ -6,7 +6,7 @@ use std::hash::Hasher as _;
 
 use serde_json::{Map, Value, json};
 
-use super::template::Template;
+use super::{Settings, template::Template};
 use crate::backend::SandboxId;
 
 /// The container that programs run in.
@@ -34,18 +34,24 @@ pub(super) const GRACE_SECONDS: u32 = 1;
 const INSTALLER: u32 = 65_531;
 /// GKE Sandbox taints its nodes, and labels them, with this (cloud.google.com/kubernetes-engine).
 const GKE_SANDBOX: &str = "sandbox.gke.io/runtime";
+/// What Kubernetes taints a node with that it has not heard of for a while, 40 s or so
+/// (kubernetes.io/docs/reference/labels-annotations-taints).
+const LOST_NODE: [&str; 2] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
 /// The agent's own directory: its socket, boot scripts, and the programs' sources.
 const RUN_DIR_BYTES: u64 = 32 << 20;
 /// The agent's program, which the init container leaves there.
 const AGENT_DIR_BYTES: u64 = 16 << 20;
 
 /// The pod of one sandbox.
-pub(super) fn pod(id: &SandboxId, owner: &str, agent_image: &str, template: &Template) -> Value {
-    let spec = spec(agent_image, template);
+pub(super) fn pod(id: &SandboxId, settings: &Settings, template: &Template) -> Value {
+    let spec = spec(settings, template);
     let mut labels = template.labels.clone();
     for (name, value) in [
         (label::NAME, label::SANDBOX.to_owned()),
-        (label::OWNER, owner.to_owned()),
+        (label::OWNER, settings.owner.clone()),
         (label::POOL, template.pool.clone()),
         (label::TEMPLATE, hash(&spec, template)),
     ] {
@@ -94,7 +100,7 @@ fn volumes(template: &Template) -> [(&'static str, &'static str, u64); 4] {
     ]
 }
 
-fn spec(agent_image: &str, template: &Template) -> Value {
+fn spec(settings: &Settings, template: &Template) -> Value {
     let security = json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
@@ -145,6 +151,13 @@ fn spec(agent_image: &str, template: &Template) -> Value {
     tolerations.push(json!({
         "key": GKE_SANDBOX, "operator": "Equal", "value": "gvisor", "effect": "NoSchedule",
     }));
+    // No longer than a program is waited for; without these it would be five minutes.
+    for lost in LOST_NODE {
+        tolerations.push(json!({
+            "key": lost, "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": settings.reattach_timeout.as_secs(),
+        }));
+    }
     json!({
         "runtimeClassName": template.runtime_class,
         "restartPolicy": "Never",
@@ -171,7 +184,7 @@ fn spec(agent_image: &str, template: &Template) -> Value {
         },
         "initContainers": [{
             "name": "agent",
-            "image": agent_image,
+            "image": settings.agent_image,
             "command": ["/usr/local/bin/sandpool-agent", "install", AGENT],
             "securityContext": installer,
             "resources": resources,
@@ -227,6 +240,8 @@ impl std::hash::Hasher for Fnv {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::backend::kubernetes::template::{Amount, Volume};
 
@@ -266,8 +281,19 @@ mod tests {
         }
     }
 
+    fn settings() -> Settings {
+        Settings {
+            namespace: "sandboxes".into(),
+            owner: "s".into(),
+            agent_image: "agent".into(),
+            start_timeout: Duration::from_secs(60),
+            reattach_timeout: Duration::from_secs(30),
+            must_not_reach: Vec::new(),
+        }
+    }
+
     fn made(template: &Template) -> Value {
-        pod(&SandboxId::new("main", "s", 1), "s", "agent", template)
+        pod(&SandboxId::new("main", "s", 1), &settings(), template)
     }
 
     /// The restricted Pod Security Standard, and what Sandpool asks for beyond it.
@@ -325,7 +351,8 @@ mod tests {
         assert_eq!(spec["imagePullSecrets"], json!([{"name": "secret"}]));
         let tolerations = spec["tolerations"].as_array().unwrap();
         let keys: Vec<_> = tolerations.iter().map(|it| &it["key"]).collect();
-        assert_eq!(keys, ["mine", GKE_SANDBOX]);
+        assert_eq!(keys, ["mine", GKE_SANDBOX, LOST_NODE[0], LOST_NODE[1]]);
+        assert_eq!(tolerations[2]["tolerationSeconds"], 30);
         let container = &spec["containers"][0];
         assert_eq!(container["image"], "python");
         assert_eq!(container["resources"]["limits"]["cpu"], "1500m");
@@ -350,7 +377,9 @@ mod tests {
     fn the_hash_tells_templates_apart_and_nothing_else() {
         let hash_of = |pod: &Value| pod["metadata"]["labels"][label::TEMPLATE].clone();
         let first = made(&template());
-        let second = pod(&SandboxId::new("main", "t", 2), "t", "agent", &template());
+        let mut another = settings();
+        another.owner = "t".into();
+        let second = pod(&SandboxId::new("main", "t", 2), &another, &template());
         assert_eq!(hash_of(&first), hash_of(&second));
         let mut other = template();
         other.labels.insert("team".into(), "red".into());
@@ -358,7 +387,9 @@ mod tests {
         let mut other = template();
         other.user = 1000;
         assert_ne!(hash_of(&first), hash_of(&made(&other)));
-        let newer_agent = pod(&SandboxId::new("main", "s", 1), "s", "agent:2", &template());
+        let mut newer = settings();
+        newer.agent_image = "agent:2".into();
+        let newer_agent = pod(&SandboxId::new("main", "s", 1), &newer, &template());
         assert_ne!(hash_of(&first), hash_of(&newer_agent));
     }
 }
