@@ -156,18 +156,24 @@ impl Sandbox {
         call.answered().await
     }
 
-    /// Reaches the agent again after a cut, however often it takes.
-    async fn reattach(&mut self, execution_id: &str, progress: &mut Progress) -> Link {
+    /// Reaches the agent again after a cut, however often it takes. `reason`: why it is not reached yet.
+    async fn reattach(
+        &mut self,
+        execution_id: &str,
+        progress: &mut Progress,
+        reason: &mut String,
+    ) -> Link {
         let mut pause = REATTACH_PAUSE;
         loop {
             self.reattaches.begin();
             let attempt = self.try_reattach(execution_id, progress);
-            match timeout(REATTACH_ATTEMPT, attempt).await {
+            *reason = match timeout(REATTACH_ATTEMPT, attempt).await {
                 Ok(Ok(link)) => return link,
-                Ok(Err(reason)) => tracing::debug!(%reason, "agent was not reached"),
-                Err(_) => tracing::debug!("agent did not answer for {REATTACH_ATTEMPT:?}"),
-            }
+                Ok(Err(reason)) => reason,
+                Err(_) => format!("no answer for {REATTACH_ATTEMPT:?}"),
+            };
             self.reattaches.fail();
+            tracing::debug!(%reason, "agent was not reached");
             sleep(pause).await;
             pause = (pause * 2).min(REATTACH_MAX_PAUSE);
         }
@@ -233,10 +239,11 @@ impl Progress {
             if !cut && !cut_before {
                 return sandbox.open(run.execution_id, self).await;
             }
-            let reattach = sandbox.reattach(run.execution_id, self);
-            timeout(run.reattach_timeout, reattach)
-                .await
-                .map_err(|_| format!("no answer for {:?}", run.reattach_timeout))
+            let mut reason = "no answer".to_owned();
+            let reattach = sandbox.reattach(run.execution_id, self, &mut reason);
+            let limit = run.reattach_timeout;
+            let reached = timeout(limit, reattach).await;
+            reached.map_err(|_| format!("not within {limit:?}: {}", words(&reason)))
         };
         tokio::select! {
             biased;
