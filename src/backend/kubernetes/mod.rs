@@ -37,7 +37,7 @@ pub use template::{Amount, Template, Volume};
 pub use token_review::TokenReviewer;
 
 use self::{
-    exec::Exec,
+    exec::{Exec, ExecError},
     ownership::Ownership,
     pods::{Pods, Seen},
     status::Phase,
@@ -225,7 +225,13 @@ impl KubernetesBackend {
         };
         match timeout(ATTACH_TIMEOUT, attached).await {
             Ok(Ok(stream)) => Ok(Box::pin(stream)),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => {
+                // The watch would tell the same, later, or much later if it stalls.
+                if let ExecError::NotFound(_) = error {
+                    self.cluster.pods.gone(id.as_str());
+                }
+                Err(error.to_string())
+            }
             Err(_) => Err(format!("no answer within {ATTACH_TIMEOUT:?}")),
         }
     }

@@ -192,7 +192,7 @@ impl Pods {
             self.hear(event.is_err());
             match event {
                 Ok(Event::Apply(pod)) => self.apply(pod, &mut strays),
-                Ok(Event::Delete(pod)) => self.gone(pod.metadata.name.as_deref()),
+                Ok(Event::Delete(pod)) => self.gone(&pod.metadata.name.unwrap_or_default()),
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(pod)) => {
                     listed.extend(pod.metadata.name.clone());
@@ -237,9 +237,9 @@ impl Pods {
         }
     }
 
-    fn gone(&self, name: Option<&str>) {
-        let known = self.known();
-        if let Some(known) = name.and_then(|name| known.get(name)) {
+    /// There is no pod of that name any more.
+    pub(super) fn gone(&self, name: &str) {
+        if let Some(known) = self.known().get(name) {
             known.gone();
         }
     }

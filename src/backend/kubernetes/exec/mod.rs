@@ -149,13 +149,16 @@ async fn refusal(response: Response<Body>) -> ExecError {
     let body = body.collect().await.map(|body| body.to_bytes());
     let body = body.unwrap_or_default();
     // A Status of Kubernetes, or the words of a proxy on the way.
-    let message = match serde_json::from_slice::<Status>(&body) {
-        Ok(status) => status.message,
-        Err(_) => String::from_utf8_lossy(&body).into_owned(),
+    let (message, details) = match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => (status.message, status.details),
+        Err(_) => (String::from_utf8_lossy(&body).into_owned(), None),
     };
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ExecError::Forbidden(message),
-        StatusCode::NOT_FOUND => ExecError::NotFound(message),
+        // Not of the path, say, nor by a proxy.
+        StatusCode::NOT_FOUND if details.is_some_and(|about| about.kind == "pods") => {
+            ExecError::NotFound(message)
+        }
         _ => ExecError::Refused {
             code: status.as_u16(),
             message,
