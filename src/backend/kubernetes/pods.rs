@@ -3,12 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -19,7 +19,11 @@ use kube::{
     },
 };
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
@@ -183,23 +187,52 @@ impl Pods {
     pub(super) async fn follow(self: Arc<Self>, owner: &str) {
         let labels = format!("{}={owner}", label::OWNER);
         let config = watcher::Config::default().labels(&labels).timeout(60);
-        let events = watcher::watcher(self.api.clone(), config).default_backoff();
-        let mut events = pin!(events);
         let mut strays = JoinSet::new();
-        let mut listed = HashSet::new();
-        while let Some(event) = events.next().await {
+        loop {
+            let events = watcher::watcher(self.api.clone(), config.clone()).default_backoff();
+            self.take(pin!(events), &mut strays).await;
+            tracing::warn!("the list of the pods stalled; it is begun anew");
+        }
+    }
+
+    /// Takes what a watch tells, until a list that it makes stalls: kube sets that no limit.
+    async fn take(
+        self: &Arc<Self>,
+        mut events: Pin<&mut impl Stream<Item = Result<Event<SlimPod>, watcher::Error>>>,
+        strays: &mut JoinSet<()>,
+    ) {
+        // From the beginning of a list to its end.
+        let mut listed = None;
+        loop {
+            let next = events.next();
+            let next = match listed {
+                Some(_) => timeout(REQUEST_TIMEOUT, next).await,
+                None => Ok(next.await),
+            };
+            let Ok(Some(event)) = next else {
+                return;
+            };
             while strays.try_join_next().is_some() {}
             self.hear(event.is_err());
             match event {
-                Ok(Event::Apply(pod)) => self.apply(pod, &mut strays),
+                Ok(Event::Apply(pod)) => self.apply(pod, strays),
                 Ok(Event::Delete(pod)) => self.gone(&pod.metadata.name.unwrap_or_default()),
-                Ok(Event::Init) => listed.clear(),
+                Ok(Event::Init) => listed = Some(HashSet::new()),
                 Ok(Event::InitApply(pod)) => {
-                    listed.extend(pod.metadata.name.clone());
-                    self.apply(pod, &mut strays);
+                    if let Some(listed) = &mut listed {
+                        listed.extend(pod.metadata.name.clone());
+                    }
+                    self.apply(pod, strays);
                 }
-                Ok(Event::InitDone) => self.gone_but(&std::mem::take(&mut listed)),
-                Err(error) => tracing::warn!(%error, "the watch of the pods was interrupted"),
+                Ok(Event::InitDone) => {
+                    if let Some(listed) = listed.take() {
+                        self.gone_but(&listed);
+                    }
+                }
+                Err(error) => {
+                    listed = None;
+                    tracing::warn!(%error, "the watch of the pods was interrupted");
+                }
             }
         }
     }
