@@ -1,8 +1,93 @@
 //! What goes wrong with a cluster, on purpose.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use crate::harness::cluster::{NAMESPACE, kubectl};
+use tempfile::NamedTempFile;
+
+use crate::harness::{
+    Client, Server,
+    cluster::{NAMESPACE, kubectl},
+    python, soon,
+};
+
+/// The API server as the tests' own kubeconfig has it.
+pub fn api_server() -> SocketAddr {
+    let server = "--output=jsonpath={.clusters[0].cluster.server}";
+    let url = kubectl(&["config", "view", "--minify", server]).unwrap();
+    url.trim_start_matches("https://").parse().unwrap()
+}
+
+/// A kubeconfig that goes by way of `address`, in the name of a token or of the administrator. The
+/// certificate is still the API server's.
+pub fn kubeconfig(address: SocketAddr, token: Option<&str>) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    let whole = kubectl(&["config", "view", "--minify", "--flatten"]).unwrap();
+    fs::write(&file, whole).unwrap();
+    let server = format!("--server=https://{address}");
+    let name = "--tls-server-name=kubernetes";
+    set(&file, &["set-cluster", "test", &server, name]);
+    if let Some(token) = token {
+        let token = format!("--token={token}");
+        set(&file, &["set-credentials", "account", &token]);
+        set(&file, &["set-context", "--current", "--user=account"]);
+    }
+    file
+}
+
+fn set(kubeconfig: &NamedTempFile, arguments: &[&str]) {
+    let file = format!("--kubeconfig={}", kubeconfig.path().display());
+    kubectl(&[&["config", &file][..], arguments].concat()).unwrap();
+}
+
+/// Waits until the server has noticed that the connection of a sandbox in use was cut.
+pub async fn cut(server: &Server, sandbox: &str) {
+    server
+        .logged("the cut", |line| {
+            line.contains("connection was cut") && line.contains(sandbox)
+        })
+        .await;
+}
+
+/// Waits until the API server answers.
+pub async fn wait_api_server() {
+    soon("the API server", async {
+        while kubectl(&["get", "--raw", "/readyz"]).is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+}
+
+/// The names of all pods there are, whosever they are.
+fn pods() -> Vec<String> {
+    let list = ["--namespace", NAMESPACE, "get", "pods", "--output=name"];
+    let listed = kubectl(&list).unwrap();
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// Waits until all is as it was before a fault: the pool is full, there is no pod but its idle ones, and
+/// they can be used.
+pub async fn settled(client: &Client) {
+    let pool = client.wait_full("main").await;
+    let idle = pool.counts.unwrap().idle as usize;
+    soon("an end of all other pods", async {
+        while pods().len() != idle {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    // One after another: each must be reached.
+    for _ in 0..3 {
+        let done = python("print('next')").run(client).await;
+        done.printed("next\n");
+    }
+}
 
 /// Deletes a pod, as its owner does not.
 pub fn delete(pod: &str) {
@@ -15,6 +100,20 @@ pub fn delete(pod: &str) {
         "--wait=false",
     ])
     .unwrap();
+}
+
+/// Waits until a pod that was deleted is gone.
+pub fn wait_gone(pod: &str) {
+    let pod = format!("pod/{pod}");
+    let wait = [
+        "--namespace",
+        NAMESPACE,
+        "wait",
+        "--for=delete",
+        "--timeout=90s",
+        &pod,
+    ];
+    kubectl(&wait).unwrap();
 }
 
 /// Evicts a pod, as `kubectl drain` does.
@@ -42,10 +141,72 @@ pub fn set_quota(pods: Option<u32>) {
 
 /// Starts, stops (asking) or kills one of the node's components (tests/cluster/cluster).
 pub fn component(action: &str, name: &str) {
+    script(&[action, "node1", name]);
+}
+
+/// One of the node's components, which stands still until this is dropped.
+pub struct Frozen(&'static str);
+
+/// Has a component stand still.
+pub fn freeze(name: &'static str) -> Frozen {
+    component("freeze", name);
+    Frozen(name)
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        component("thaw", self.0);
+    }
+}
+
+/// Has containerd kill the main process of a pod's container.
+pub fn kill_container(pod: &str) {
+    let id = "--output=jsonpath={.status.containerStatuses[0].containerID}";
+    let id = kubectl(&["--namespace", NAMESPACE, "get", "pod", pod, id]).unwrap();
+    kill_task(id.trim_start_matches("containerd://"));
+}
+
+/// Has containerd kill the process that holds a pod together: for gVisor, the kernel.
+pub fn kill_pod(pod: &str) {
+    let label = format!("labels.\"io.kubernetes.pod.name\"=={pod}");
+    let kind = "labels.\"io.cri-containerd.kind\"==sandbox";
+    let filter = format!("{label},{kind}");
+    let id = script(&[
+        "in",
+        "node1",
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "container",
+        "list",
+        "-q",
+        &filter,
+    ]);
+    kill_task(id.trim());
+}
+
+fn kill_task(id: &str) {
+    script(&[
+        "in",
+        "node1",
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "task",
+        "kill",
+        "--signal",
+        "SIGKILL",
+        id,
+    ]);
+}
+
+fn script(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster");
-    let status = Command::new(script)
-        .args([action, "node1", name])
-        .status()
+    let output = Command::new(script)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
         .unwrap();
-    assert!(status.success(), "{action} {name}: {status}");
+    assert!(output.status.success(), "{arguments:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
 }

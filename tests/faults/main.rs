@@ -1,5 +1,10 @@
 //! What happens to a server and its pods when the cluster around them fails.
 //!
+//! - `cluster`: what goes wrong, and how it is told that all is well again; `proxy`, `proxied`: the way
+//!   to the API server
+//! - `traffic`: programs of which no byte may be missing
+//! - all others: the faults
+//!
 //! Needs the cluster of tests/cluster, whose components can be stopped, and uses it alone: one test
 //! at a time. `make test-cluster` runs it.
 #![allow(
@@ -19,9 +24,19 @@ mod agent;
 mod harness;
 
 mod cluster;
+mod proxied;
+mod proxy;
+mod traffic;
+
+mod api_server;
 mod components;
+mod memory;
 mod pods;
 mod refusals;
+mod restart;
+mod rights;
+mod watch;
+mod websocket;
 
 /// Two idle, room for two that run.
 const POOLS: &str = r#"

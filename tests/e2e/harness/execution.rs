@@ -12,9 +12,12 @@ use v1::{execute_request::Event as Sent, execute_response::Event, finished::Outc
 /// A program that runs, and what it has sent so far.
 pub struct Execution {
     messages: Streaming<v1::ExecuteResponse>,
-    input: Option<mpsc::Sender<v1::ExecuteRequest>>,
+    input: Option<Input>,
     so_far: Done,
 }
+
+/// The client's half of the call. Dropped, it is over.
+pub struct Input(mpsc::Sender<v1::ExecuteRequest>);
 
 /// What a program has sent. `finished` is there once it has ended.
 #[derive(Default)]
@@ -42,7 +45,7 @@ impl Execution {
     ) -> Self {
         Self {
             messages,
-            input: Some(input),
+            input: Some(Input(input)),
             so_far: Done::default(),
         }
     }
@@ -112,14 +115,41 @@ impl Execution {
         (self.so_far, status)
     }
 
+    fn input(&self) -> &Input {
+        self.input.as_ref().expect("input is open")
+    }
+
+    pub async fn send_event(&self, event: Sent) {
+        self.input().send_event(event).await;
+    }
+
+    pub async fn send(&self, bytes: impl Into<Bytes>) {
+        self.input().send(bytes).await;
+    }
+
+    pub async fn close_stdin(&self) {
+        self.input().close_stdin().await;
+    }
+
+    pub async fn signal(&self, number: i32) {
+        self.send_event(Sent::Signal(v1::Signal { number })).await;
+    }
+
+    /// The client's half of the call, to be used while the other one is read.
+    pub fn take_input(&mut self) -> Input {
+        self.input.take().expect("input is open")
+    }
+
+    /// Ends the client's half of the call.
+    pub fn half_close(&mut self) {
+        drop(self.take_input());
+    }
+}
+
+impl Input {
     pub async fn send_event(&self, event: Sent) {
         // Closed: the program has ended.
-        let _ = self
-            .input
-            .as_ref()
-            .expect("input is open")
-            .send(request(event))
-            .await;
+        let _ = self.0.send(request(event)).await;
     }
 
     pub async fn send(&self, bytes: impl Into<Bytes>) {
@@ -128,15 +158,6 @@ impl Execution {
 
     pub async fn close_stdin(&self) {
         self.send_event(Sent::CloseStdin(v1::CloseStdin {})).await;
-    }
-
-    pub async fn signal(&self, number: i32) {
-        self.send_event(Sent::Signal(v1::Signal { number })).await;
-    }
-
-    /// Ends the client's half of the call.
-    pub fn half_close(&mut self) {
-        self.input = None;
     }
 }
 

@@ -15,7 +15,7 @@ mod host;
 mod pools;
 mod proxy;
 mod scrape;
-mod server;
+pub(crate) mod server;
 mod shared;
 mod spec;
 

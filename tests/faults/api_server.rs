@@ -1,0 +1,115 @@
+//! The API server is away for a while, in which many programs run, or none.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::{cluster, harness::*, traffic::Traffic};
+
+const MANY: usize = 20;
+const POOL: &str = r#"
+[pools.main]
+min_idle = 20
+max_sandboxes = 20
+volumes = { workspace = "1MiB", tmp = "1MiB", home = "1MiB" }
+limits.default = { timeout = "5m", queue_timeout = "80s", memory = "64MiB" }
+limits.max = { timeout = "10m", memory = "64MiB" }
+languages.python.interpreter = "/usr/bin/python3"
+"#;
+
+/// How long it is away.
+const AWAY: Duration = Duration::from_secs(20);
+/// 30 s of it.
+const TRAFFIC: Traffic = Traffic {
+    output: 600 << 10,
+    input: 600 << 10,
+    piece: 4 << 10,
+    pause: Duration::from_millis(200),
+};
+
+/// Its connections are reset, and new ones are refused.
+async fn killed() {
+    cluster::component("kill", "kube-apiserver");
+    tokio::time::sleep(AWAY).await;
+    cluster::component("start", "kube-apiserver");
+}
+
+/// Its connections stay, new ones are made, and nobody answers.
+async fn frozen() {
+    let _frozen = cluster::freeze("kube-apiserver");
+    tokio::time::sleep(AWAY).await;
+}
+
+fn many() -> Server {
+    Server::with(POOL)
+        // However busy the machine is once the API server is back.
+        .env("SANDPOOL_BACKEND__REATTACH_TIMEOUT", "2m".into())
+        .start()
+}
+
+async fn costs_no_byte(away: impl Future<Output = ()>) {
+    let server = many();
+    let client = server.client().await;
+    let mut flows = Vec::new();
+    for _ in 0..MANY {
+        flows.push(TRAFFIC.start(&client).await);
+    }
+    away.await;
+    for flow in flows {
+        flow.whole().await;
+    }
+    cluster::settled(&client).await;
+}
+
+#[tokio::test]
+async fn twenty_programs_miss_no_byte_of_an_api_server_that_is_killed_for_20_s() {
+    costs_no_byte(killed()).await;
+}
+
+#[tokio::test]
+async fn twenty_programs_miss_no_byte_of_an_api_server_that_is_frozen_for_20_s() {
+    costs_no_byte(frozen()).await;
+}
+
+/// A program that waits for a word. A server that could not renew its Lease takes none until it has.
+async fn started(client: &Client) -> Execution {
+    let spec = python("print(input())").stdin_open();
+    soon("a renewed Lease", async {
+        loop {
+            match spec.clone().try_start(client).await {
+                Ok(execution) => return execution,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+}
+
+async fn costs_no_sandbox(away: impl Future<Output = ()>) {
+    let server = many();
+    let client = server.client().await;
+    let idle = server.sandboxes("main");
+    away.await;
+    let mut used = Vec::new();
+    for _ in 0..MANY {
+        let mut execution = started(&client).await;
+        used.push((execution.started().await, execution));
+    }
+    for (id, execution) in used {
+        assert!(idle.contains(&id), "{id} is a new one");
+        execution.send("there\n").await;
+        execution.finish().await.printed("there\n");
+    }
+    cluster::settled(&client).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_killed_for_20_s_costs_no_idle_sandbox() {
+    costs_no_sandbox(killed()).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_frozen_for_20_s_costs_no_idle_sandbox() {
+    costs_no_sandbox(frozen()).await;
+}
