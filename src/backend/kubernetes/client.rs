@@ -1,6 +1,6 @@
 //! The connection to the API server.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
@@ -74,11 +74,31 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     /// It said no, or could not be reached.
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Refused(#[from] kube::Error),
     /// It did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+/// The API server's own words or, where it said none, each error with what caused it.
+fn said(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // kube repeats some of them.
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl RequestError {
@@ -100,4 +120,33 @@ pub(super) async fn answer<T>(
         .await
         .map_err(|_| RequestError::Timeout(limit))?
         .map_err(RequestError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_api_servers_words() {
+        let status = Status::failure("exceeded quota", "Forbidden").with_code(403);
+        let error = RequestError::from(kube::Error::Api(status.boxed()));
+        assert_eq!(error.to_string(), "exceeded quota");
+        assert_eq!(error.code(), Some(403));
+    }
+
+    #[test]
+    fn where_there_was_no_answer_the_cause_is_told() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot connect")]
+        struct Outer(#[source] io::Error);
+
+        let cause = Outer(io::Error::other("nobody listens"));
+        let error = RequestError::from(kube::Error::Service(cause.into()));
+        let text = error.to_string();
+        assert!(text.ends_with("cannot connect: nobody listens"), "{text}");
+    }
 }
