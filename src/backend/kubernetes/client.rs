@@ -72,7 +72,7 @@ pub fn client(config: Config) -> Result<Client, ClientError> {
 
 /// Why the API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub enum RequestError {
     /// It said no, or could not be reached.
     #[error("{}", said(.0))]
     Refused(#[from] kube::Error),

@@ -4,15 +4,20 @@
 //! - `template`: what a pool's pods have in common; `pod`: that, in Kubernetes' words
 //! - `status`: what a pod's status means; `pods`: the watch, and what it has told
 //! - `ownership`: whose a pod is, and what is done about those of the dead
+//! - `rights`: what an account has to be allowed; `examine`: what a cluster has for sandboxes;
+//!   `quantity`: Kubernetes' numbers
 //!
 //! A sandbox is one pod and nothing else. The API server is asked when a pod is made, attached to
 //! and deleted, and never while a request runs.
 
 mod client;
+pub mod examine;
 pub mod exec;
 mod ownership;
 mod pod;
 mod pods;
+mod quantity;
+pub mod rights;
 mod status;
 mod template;
 mod token_review;
@@ -32,7 +37,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-pub use client::{ClientError, client};
+pub use client::{ClientError, RequestError, client};
+pub use quantity::{NotAQuantity, Quantity};
 pub use template::{Amount, Template, Volume};
 pub use token_review::TokenReviewer;
 
