@@ -38,7 +38,7 @@ enum Command {
     Pools(pools::PoolsArgs),
     /// Print the configuration in force, and where it comes from.
     Config(config::ConfigArgs),
-    /// Check whether this machine can run sandboxes, and say what to do where it cannot.
+    /// Check whether this machine or cluster can run sandboxes, and say what to do where it cannot.
     Doctor(doctor::DoctorArgs),
 }
 

@@ -1,43 +1,53 @@
 //! From the configuration to sandboxes in a cluster.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use http::Uri;
 use kube::{
-    Config,
+    Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
 
 use super::ServeError;
 use crate::{
-    backend::kubernetes::{self, Amount, Cluster, KubernetesBackend, Settings, Template, Volume},
-    config::{BackendConfig, PoolConfig, TolerationConfig, VolumeConfig},
+    backend::kubernetes::{
+        self, Amount, Cluster, KubernetesBackend, Settings, Template, Volume, examine::Examiner,
+    },
+    config::{BackendConfig, KubernetesConfig, PoolConfig, TolerationConfig, VolumeConfig},
     proto::agent::Language,
 };
 
-/// Connects, and watches the namespace.
-pub(super) async fn cluster(
-    backend: &BackendConfig,
-    server: &str,
-) -> Result<Arc<Cluster>, ServeError> {
-    let config = &backend.kubernetes;
-    let failed = |reason: String| ServeError::Cluster { reason };
-    let options = KubeConfigOptions::default();
-    let found = match &config.kubeconfig {
+fn failed(error: impl Display) -> ServeError {
+    ServeError::Cluster {
+        reason: error.to_string(),
+    }
+}
+
+/// Where the cluster is, and who asks.
+async fn cluster_config(config: &KubernetesConfig) -> Result<Config, ServeError> {
+    match &config.kubeconfig {
         Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(|error| failed(error.to_string()))?;
+            let read = Kubeconfig::read_from(path).map_err(failed)?;
+            let options = KubeConfigOptions::default();
             Config::from_custom_kubeconfig(read, &options)
                 .await
-                .map_err(|error| failed(error.to_string()))?
+                .map_err(failed)
         }
-        None => Config::infer()
-            .await
-            .map_err(|error| failed(error.to_string()))?,
-    };
-    let mut must_not_reach = api_server(&found.cluster_url).await;
+        None => Config::infer().await.map_err(failed),
+    }
+}
+
+/// A way to the API server at that address, and what is used of the cluster in the name of `server`.
+async fn connect(
+    backend: &BackendConfig,
+    server: &str,
+) -> Result<(Uri, Client, Settings), ServeError> {
+    let config = &backend.kubernetes;
+    let found = cluster_config(config).await?;
+    let address = found.cluster_url.clone();
+    let mut must_not_reach = api_server(&address).await;
     must_not_reach.extend(&config.must_not_reach);
-    let client = kubernetes::client(found).map_err(|error| failed(error.to_string()))?;
     let settings = Settings {
         namespace: config.namespace.clone(),
         owner: server.to_owned(),
@@ -46,10 +56,26 @@ pub(super) async fn cluster(
         reattach_timeout: backend.reattach_timeout,
         must_not_reach,
     };
+    let client = kubernetes::client(found).map_err(failed)?;
+    Ok((address, client, settings))
+}
+
+/// Connects, and watches the namespace.
+pub(super) async fn cluster(
+    backend: &BackendConfig,
+    server: &str,
+) -> Result<Arc<Cluster>, ServeError> {
+    let (_, client, settings) = connect(backend, server).await?;
     Cluster::open(client, settings)
         .await
         .map(Arc::new)
-        .map_err(|error| failed(error.to_string()))
+        .map_err(failed)
+}
+
+/// Who asks the cluster what it has, and the API server's address. Nothing has been asked yet.
+pub(crate) async fn examiner(backend: &BackendConfig) -> Result<(Examiner, Uri), ServeError> {
+    let (address, client, settings) = connect(backend, "doctor").await?;
+    Ok((Examiner::new(client, settings), address))
 }
 
 /// Where the API server is: as this server reaches it, and as pods do.
@@ -83,9 +109,14 @@ pub(super) fn backend(
     pool: &str,
     config: &PoolConfig,
 ) -> Result<KubernetesBackend, ServeError> {
+    Ok(KubernetesBackend::new(cluster, template(pool, config)?))
+}
+
+/// What a pool's pods have in common.
+pub(crate) fn template(pool: &str, config: &PoolConfig) -> Result<Template, ServeError> {
     let pod = &config.pod;
     let memory = config.host_memory().bytes();
-    let template = Template {
+    Ok(Template {
         pool: pool.to_owned(),
         image: pod.image.clone(),
         image_pull_secrets: pod.image_pull_secrets.clone(),
@@ -114,8 +145,7 @@ pub(super) fn backend(
         home_bytes: config.volumes.home.bytes(),
         active_deadline_seconds: (config.max_idle_age + config.limits.max.timeout).as_secs()
             + SLACK_SECONDS,
-    };
-    Ok(KubernetesBackend::new(cluster, template))
+    })
 }
 
 /// How much longer than it is used Kubernetes lets a pod live, whatever became of its server.
@@ -146,9 +176,8 @@ fn toleration(config: &TolerationConfig) -> Value {
 
 fn volume_of(pool: &str, config: &VolumeConfig) -> Result<Volume, ServeError> {
     let source = config.source.iter().map(|(name, value)| {
-        let value = serde_json::to_value(value).map_err(|error| ServeError::Cluster {
-            reason: format!("pools.{pool}.pod.volumes: {error}"),
-        })?;
+        let value = serde_json::to_value(value)
+            .map_err(|error| failed(format_args!("pools.{pool}.pod.volumes: {error}")))?;
         Ok((name.clone(), value))
     });
     Ok(Volume {
