@@ -18,6 +18,7 @@ mod access;
 mod bad_input;
 mod clients;
 mod command_line;
+mod doctor;
 mod files;
 mod hostile;
 mod ids;
