@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test bench cluster test-cluster cluster-down clean
+.PHONY: serve rust install build server agent check deny test bench cluster test-cluster bench-cluster cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -55,7 +55,8 @@ test: install agent
 
 ## bench: the figures that README shows
 bench: install build
-	SANDPOOL_AGENT="$(CURDIR)/target/release/sandpool-agent" $(CARGO) bench --locked
+	SANDPOOL_AGENT="$(CURDIR)/target/release/sandpool-agent" $(CARGO) bench --locked \
+	    --bench latency --bench throughput --bench stdout --bench memory --bench pool
 
 ## cluster: a Kubernetes cluster with gVisor on this machine, for tests (NODES=1)
 NODES ?= 1
@@ -65,6 +66,10 @@ cluster:
 ## test-cluster: the tests that a cluster can show, on the one that KUBECONFIG names or `make cluster` made
 test-cluster: agent
 	tests/cluster/test "$(CURDIR)/$(AGENT)" $(CARGO)
+
+## bench-cluster: the figures of docs/benchmarks.md, on the cluster that `make cluster` made
+bench-cluster: build
+	tests/cluster/bench "$(CURDIR)/target/release/sandpool-agent" $(CARGO)
 
 cluster-down:
 	$(SUDO) tests/cluster/cluster down

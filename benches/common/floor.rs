@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const BOOT: &str = include_str!("../../src/agent/boot/sitecustomize.py");
+/// What a waiting interpreter runs first.
+pub const BOOT: &str = include_str!("../../src/agent/boot/sitecustomize.py");
 
 /// Puts boot script and program where they are in a sandbox of Sandpool's, and starts the
 /// interpreter with the socket on stdin as descriptor 3, too.

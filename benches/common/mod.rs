@@ -44,16 +44,26 @@ fn agent() -> PathBuf {
     agent.canonicalize().unwrap()
 }
 
+fn state_dir() -> PathBuf {
+    PathBuf::from(format!("/run/sandpool-bench-{}", std::process::id()))
+}
+
 impl Server {
-    /// Starts a server; `pool` is the text of `[pools.default]`, languages included.
+    /// Starts a server on this machine; `pool` is the text of `[pools.default]`, languages included.
     pub async fn start(pool: &str) -> Self {
-        let state_dir = PathBuf::from(format!("/run/sandpool-bench-{}", std::process::id()));
+        let state_dir = state_dir();
+        let agent = agent();
+        Self::with(&format!(
+            "[backend.local]\nagent = {agent:?}\nstate_dir = {state_dir:?}\n{pool}"
+        ))
+        .await
+    }
+
+    /// Starts a server with that configuration of backend and pools.
+    pub async fn with(backend_and_pools: &str) -> Self {
         let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-        let text = format!(
-            "listen = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n[backend.local]\nagent = {:?}\nstate_dir = {:?}\n{pool}",
-            agent(),
-            state_dir
-        );
+        let text =
+            format!("listen = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n{backend_and_pools}");
         std::fs::write(config.path(), text).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sandpool"))
             .args(["serve", "--config"])
@@ -78,7 +88,7 @@ impl Server {
         let server = Self {
             child,
             channel,
-            state_dir,
+            state_dir: state_dir(),
             _config: config,
         };
         server.settled().await;
