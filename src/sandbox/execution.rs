@@ -199,7 +199,8 @@ impl Progress {
                 Err(stop) => return stop,
             };
             match self.follow(sandbox, &mut link, &mut run).await {
-                Ok(reason) if self.started.is_some() && self.verdict.is_none() => {
+                // Also when it was decided how it ends: what is left of it is still to come.
+                Ok(reason) if self.started.is_some() => {
                     tracing::warn!(sandbox = %sandbox.id, %reason, "connection was cut");
                     cut = true;
                 }
@@ -219,6 +220,7 @@ impl Progress {
         cut: bool,
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
+        let undecided = self.verdict.is_none();
         // Cut while it was idle, and not mended yet: nothing has been said over it.
         let cut_before = !cut && sandbox.connection.channel.has_ended();
         let (deadline, late) = if cut {
@@ -248,7 +250,9 @@ impl Progress {
         tokio::select! {
             biased;
             () = run.events.closed() => Err(Stop::Ended(caller_gone())),
-            reason = stopped(&mut run.stop) => Err(Stop::Ended(Outcome::Cancelled(reason))),
+            reason = stopped(&mut run.stop), if undecided => {
+                Err(Stop::Ended(Outcome::Cancelled(reason)))
+            }
             () = sleep_until(deadline) => Err(late),
             opened = opening => opened.map_err(|reason| self.unreachable(reason)),
             reason = died(&mut death) => Err(self.dead(&reason)),

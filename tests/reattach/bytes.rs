@@ -201,6 +201,35 @@ for name in "ab":
     assert!(files.values().all(|content| content.len() == 3_000_000));
 }
 
+/// On Kubernetes whatever ends a program ends the exec, too: it is a process of the sandbox.
+#[test]
+fn output_files_of_a_program_that_was_ended_are_whole_although_they_are_cut() {
+    let source = r#"
+open("big", "wb").write(bytes(8_000_000))
+print("x" * 100_000)
+input()
+"#;
+    let mut plan = Plan::python(source);
+    plan.spec.output_paths = vec!["big".into()];
+    plan.spec.limits.output_bytes = 50_000;
+    let (ended, length) = plan.run(
+        |faults| faults.plan(When::FromAgent(2 * MIB), Fault::Cut),
+        async |mut client| {
+            let mut length = 0;
+            while let Some(event) = client.events.recv().await {
+                if let Event::File(chunk) = event {
+                    assert_eq!(chunk.offset, length);
+                    length += chunk.content.len() as u64;
+                }
+            }
+            length
+        },
+    );
+    let outcome = ended.unwrap().outcome;
+    assert!(matches!(outcome, Outcome::OutputLimit(_)), "{outcome:?}");
+    assert_eq!(length, 8_000_000);
+}
+
 #[test]
 fn many_small_output_files_all_come() {
     let source = r#"
