@@ -40,16 +40,18 @@ async fn frozen() {
     tokio::time::sleep(AWAY).await;
 }
 
-fn many() -> Server {
-    Server::with(POOL)
+async fn many() -> (Server, Client) {
+    let server = Server::with(POOL)
         // However busy the machine is once the API server is back.
         .env("SANDPOOL_BACKEND__REATTACH_TIMEOUT", "2m".into())
-        .start()
+        .start_cold();
+    let client = server.client().await;
+    client.wait_full("main").await;
+    (server, client)
 }
 
 async fn costs_no_byte(away: impl Future<Output = ()>) {
-    let server = many();
-    let client = server.client().await;
+    let (_server, client) = many().await;
     let mut flows = Vec::new();
     for _ in 0..MANY {
         flows.push(TRAFFIC.start(&client).await);
@@ -87,8 +89,7 @@ async fn started(client: &Client) -> Execution {
 }
 
 async fn costs_no_sandbox(away: impl Future<Output = ()>) {
-    let server = many();
-    let client = server.client().await;
+    let (server, client) = many().await;
     let idle = server.sandboxes("main");
     away.await;
     let mut used = Vec::new();

@@ -38,7 +38,10 @@ impl Client {
     ) -> v1::Pool {
         let mut changes = self.watch(name).await;
         let mut last = None;
-        let seen = tokio::time::timeout(super::PATIENCE, async {
+        // A large pool takes many steps.
+        let size = self.pool(name).await.spec.unwrap().max_sandboxes;
+        let patience = super::PATIENCE * (1 + size / 10);
+        let seen = tokio::time::timeout(patience, async {
             loop {
                 let changed = changes.message().await.unwrap();
                 assert!(changed.is_some(), "a watch does not end");
