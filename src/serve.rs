@@ -2,7 +2,7 @@
 
 mod access;
 mod edge;
-mod kubernetes;
+pub(crate) mod kubernetes;
 pub(crate) mod local;
 mod monitor;
 pub(crate) mod pools;

@@ -10,6 +10,8 @@ mod tokens;
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 pub use self::{
     reviews::{Members, ReviewTokens, ReviewedUser, Reviews},
     tokens::{Tokens, TokensError},
@@ -17,7 +19,8 @@ pub use self::{
 use crate::reload::Reloaded;
 
 /// What a caller may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Run programs, and look at the pools.
     Caller,

@@ -42,7 +42,7 @@ pub trait ReviewTokens: Send + Sync {
 }
 
 /// Who of those whose token is valid may call: names of users and of groups.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Members {
     /// Whom they are known by, before their name: so that no operator's token has the same name.
     pub realm: &'static str,

@@ -69,15 +69,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: String,
-    role: RoleName,
+    role: Role,
     token: String,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RoleName {
-    Caller,
-    Admin,
 }
 
 impl Tokens {
@@ -117,10 +110,7 @@ impl Entry {
         }
         let identity = Identity {
             name: self.name.as_str().into(),
-            role: match self.role {
-                RoleName::Caller => Role::Caller,
-                RoleName::Admin => Role::Admin,
-            },
+            role: self.role,
         };
         match owners.insert(Digest::of(&self.token).sha256, identity) {
             Some(_) => Err((self.name, EntryProblem::Twice)),

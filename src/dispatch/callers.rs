@@ -33,16 +33,17 @@ impl Callers {
 
     /// Takes one of the caller's places.
     pub(super) fn enter(self: &Arc<Self>, caller: &str) -> Result<Place, TooManyExecutions> {
+        if self.limit == 0 {
+            // Nobody would look at the count.
+            return Ok(Place(None));
+        }
         let mut counts = self.counts();
         let count = counts.get(caller).copied().unwrap_or(0);
-        if self.limit != 0 && count >= self.limit {
+        if count >= self.limit {
             return Err(TooManyExecutions { limit: self.limit });
         }
         counts.insert(caller.to_owned(), count + 1);
-        Ok(Place {
-            callers: self.clone(),
-            caller: caller.to_owned(),
-        })
+        Ok(Place(Some((self.clone(), caller.to_owned()))))
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<String, u32>> {
@@ -50,19 +51,19 @@ impl Callers {
     }
 }
 
-/// One execution's place among its caller's, until it is dropped.
-pub(super) struct Place {
-    callers: Arc<Callers>,
-    caller: String,
-}
+/// One execution's place among its caller's, until it is dropped; nothing where any number may be.
+pub(super) struct Place(Option<(Arc<Callers>, String)>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.callers.counts();
-        if let Some(count) = counts.get_mut(&self.caller) {
+        let Some((callers, caller)) = &self.0 else {
+            return;
+        };
+        let mut counts = callers.counts();
+        if let Some(count) = counts.get_mut(caller) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.caller);
+                counts.remove(caller);
             }
         }
     }

@@ -11,9 +11,10 @@ use tokio::{
 use super::{
     OutputChunk, Sandbox,
     call::{Call, Link},
+    connection::{Connection, REATTACH_ATTEMPT, attempt},
     died,
     direct::Direct,
-    idle::{Connection, Idle},
+    idle::Idle,
     inbox::Violation,
     progress::{Progress, outcome_of},
     words,
@@ -26,9 +27,6 @@ use crate::{
 
 /// A healthy sandbox confirms a start within milliseconds; one that does not is replaced.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one attempt to reach an agent again may take. A connection that stalls would be ended
-/// by its keepalive only when most of the time for reattaching is over.
-pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
 /// Pauses between attempts, the first and the longest: each costs a process on the machine.
 const REATTACH_PAUSE: Duration = Duration::from_millis(100);
 const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -163,16 +161,14 @@ impl Sandbox {
         progress: &mut Progress,
         reason: &mut String,
     ) -> Link {
+        let reattaches = self.reattaches.clone();
         let mut pause = REATTACH_PAUSE;
         loop {
-            self.reattaches.begin();
-            let attempt = self.try_reattach(execution_id, progress);
-            *reason = match timeout(REATTACH_ATTEMPT, attempt).await {
-                Ok(Ok(link)) => return link,
-                Ok(Err(reason)) => reason,
-                Err(_) => format!("no answer for {REATTACH_ATTEMPT:?}"),
+            let reach = self.try_reattach(execution_id, progress);
+            *reason = match attempt(&reattaches, reach).await {
+                Ok(link) => return link,
+                Err(reason) => reason,
             };
-            self.reattaches.fail();
             tracing::debug!(%reason, "agent was not reached");
             sleep(pause).await;
             pause = (pause * 2).min(REATTACH_MAX_PAUSE);

@@ -10,10 +10,13 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
-use super::{Channel, call::Call, execution::REATTACH_ATTEMPT};
+use super::{
+    Channel,
+    connection::{Connection, attempt},
+};
 use crate::{
     backend::{Backend, SandboxId},
     metrics::Attempts,
@@ -23,31 +26,6 @@ use crate::{
 /// sandboxes do not come at once.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-
-/// A connection, and the call that waits in it.
-pub(super) struct Connection {
-    pub(super) channel: Channel,
-    pub(super) waiting_call: Option<Call>,
-}
-
-impl Connection {
-    /// A new one to a sandbox that runs; no call waits in it yet.
-    pub(super) async fn open(backend: &dyn Backend, id: &SandboxId) -> Result<Self, String> {
-        let stream = backend.connect(id).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        let channel = Channel::connect(stream).await;
-        Ok(Self {
-            channel: channel.map_err(|error| error.to_string())?,
-            waiting_call: None,
-        })
-    }
-
-    /// The same, with a call that waits for the first program.
-    pub(super) async fn with_waiting_call(mut self) -> Result<Self, String> {
-        self.waiting_call = Some(Call::begin(&self.channel).await?);
-        Ok(self)
-    }
-}
 
 /// Keeps a connection open until it is taken. Dropping it closes it.
 pub(super) struct Idle {
@@ -119,23 +97,18 @@ async fn again(
 ) -> Connection {
     loop {
         sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        reattaches.begin();
-        let attempt = async {
+        let made = async {
             Connection::open(backend, id)
                 .await?
                 .with_waiting_call()
                 .await
         };
-        match timeout(REATTACH_ATTEMPT, attempt).await {
-            Ok(Ok(made)) => return made,
-            Ok(Err(reason)) => {
+        match attempt(reattaches, made).await {
+            Ok(made) => return made,
+            Err(reason) => {
                 tracing::debug!(sandbox = %id, %reason, "an idle sandbox was not reached");
             }
-            Err(_) => {
-                tracing::debug!(sandbox = %id, "an idle sandbox did not answer for {REATTACH_ATTEMPT:?}");
-            }
         }
-        reattaches.fail();
         pause = (pause * 2).min(MAX_PAUSE);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
 //! - `call`: the calls on it, of which the first waits in advance
-//! - `idle`: both, made again when they are cut before their use
+//! - `connection`: both, and attempts to make them again
+//! - `idle`: a connection that waits, and is made again when it is cut before its use
 //! - `execution`: one program in it, across cut connections; `progress`: what is known of it
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
@@ -10,6 +11,7 @@
 
 mod call;
 mod channel;
+mod connection;
 mod direct;
 mod execution;
 mod files;
@@ -22,12 +24,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use self::idle::{Connection, Idle};
 pub use self::{
     channel::Channel,
     execution::{Ended, Event, Input, NotConfirmed, Run},
     files::OutputChunk,
 };
+use self::{connection::Connection, idle::Idle};
 use crate::{
     backend::{Backend, Death, OutputPipes, SandboxId, StartError, words},
     execution::{Outcome, Spec},

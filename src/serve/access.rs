@@ -9,12 +9,11 @@ use crate::{
 
 /// The operator's own tokens, if there is a file of them.
 pub(super) fn tokens(config: &AccessConfig) -> Result<Option<Reloaded<Tokens>>, ServeError> {
-    let paths = config.tokens.iter().cloned().collect::<Vec<_>>();
-    if paths.is_empty() {
+    let Some(path) = &config.tokens else {
         return Ok(None);
-    }
-    let opened = Reloaded::open(paths, |contents| {
-        Tokens::parse(contents.first().map_or(&[], Vec::as_slice))
+    };
+    let opened = Reloaded::open(vec![path.clone()], |contents| {
+        Tokens::parse(&contents.concat())
     });
     Ok(Some(opened?))
 }
@@ -29,18 +28,17 @@ pub(super) fn access(
         return Access::Anonymous;
     }
     let kubernetes = &config.kubernetes;
-    let reviews = match place {
-        Place::Kubernetes(cluster) if !kubernetes.audience.is_empty() => Some(Reviews::new(
-            Box::new(cluster.token_reviewer(kubernetes.audience.clone())),
-            Members {
-                realm: "kubernetes",
-                callers: kubernetes.callers.clone(),
-                admins: kubernetes.admins.clone(),
-            },
-        )),
-        // The configuration refuses an audience where there is no cluster.
-        Place::Kubernetes(_) | Place::Local(_) => None,
-    };
+    // The configuration refuses an audience where there is no cluster.
+    let asked = place.cluster().filter(|_| !kubernetes.audience.is_empty());
+    let reviews = asked.map(|cluster| {
+        let members = Members {
+            realm: "kubernetes",
+            callers: kubernetes.callers.clone(),
+            admins: kubernetes.admins.clone(),
+        };
+        let reviewer = cluster.token_reviewer(kubernetes.audience.clone());
+        Reviews::new(Box::new(reviewer), members)
+    });
     Access::Tokens { file, reviews }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use super::kubernetes::{examiner, template};
 use super::{ServeError, kubernetes, local};
 use crate::{
     api::{PoolInfo, translate::PoolRules},

@@ -74,6 +74,19 @@ pub(super) struct Seen {
     pub(super) gone: bool,
 }
 
+/// Has the API server make a pod, or say what would become of it.
+pub(super) async fn create(
+    client: &Client,
+    namespace: &str,
+    parameters: &PostParams,
+    manifest: Value,
+) -> Result<DynamicObject, RequestError> {
+    let resource = ApiResource::erase::<Pod>(&());
+    let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let pod = serde_json::from_value(manifest).map_err(kube::Error::SerdeError)?;
+    answer(REQUEST_TIMEOUT, pods.create(parameters, &pod)).await
+}
+
 impl Pods {
     pub(super) fn new(client: Client, namespace: &str) -> Self {
         let resource = ApiResource::erase::<Pod>(&());
@@ -139,15 +152,9 @@ impl Pods {
 
     /// Makes the pod that was expected under that name.
     pub(super) async fn create(&self, name: &str, manifest: Value) -> Result<(), RequestError> {
-        let resource = ApiResource::erase::<Pod>(&());
-        let request = async {
-            let pod: DynamicObject =
-                serde_json::from_value(manifest).map_err(kube::Error::SerdeError)?;
-            let pods: Api<DynamicObject> =
-                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-            pods.create(&PostParams::default(), &pod).await
-        };
-        let uid = answer(REQUEST_TIMEOUT, request).await?.metadata.uid;
+        let parameters = PostParams::default();
+        let made = create(&self.client, &self.namespace, &parameters, manifest);
+        let uid = made.await?.metadata.uid;
         if let Some(known) = self.known().get(name) {
             known
                 .pod

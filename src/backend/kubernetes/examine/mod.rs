@@ -10,13 +10,13 @@ mod quota;
 mod version;
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod, ResourceQuota},
+    core::v1::{Namespace, ResourceQuota},
     networking::v1::NetworkPolicy,
     node::v1::RuntimeClass,
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, PostParams},
+    api::{ListParams, PostParams},
 };
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub use self::{
 use super::{
     Settings,
     client::{REQUEST_TIMEOUT, RequestError, answer},
-    pod,
+    pod, pods,
     quantity::NotAQuantity,
     rights::{self, GET_NAMESPACE, GET_RUNTIME_CLASSES, LIST_POLICIES, LIST_QUOTAS, Right},
     template::Template,
@@ -211,19 +211,12 @@ impl Examiner {
 
     /// The pod as it would have been made, or why the API server would not.
     async fn dry_run(&self, manifest: Value) -> Result<Result<Value, String>, ExamineError> {
-        let request = async {
-            let pod: DynamicObject =
-                serde_json::from_value(manifest).map_err(kube::Error::SerdeError)?;
-            let resource = ApiResource::erase::<Pod>(&());
-            let pods: Api<DynamicObject> =
-                Api::namespaced_with(self.client.clone(), &self.settings.namespace, &resource);
-            let parameters = PostParams {
-                dry_run: true,
-                ..PostParams::default()
-            };
-            pods.create(&parameters, &pod).await
+        let parameters = PostParams {
+            dry_run: true,
+            ..PostParams::default()
         };
-        match answer(REQUEST_TIMEOUT, request).await {
+        let namespace = &self.settings.namespace;
+        match pods::create(&self.client, namespace, &parameters, manifest).await {
             Ok(made) => Ok(Ok(made.data)),
             // Policies, pod security and quotas all say it by one of these; 429 asks to come again.
             Err(error) if matches!(error.code(), Some(400..=428 | 430..=499)) => {

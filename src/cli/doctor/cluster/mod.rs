@@ -17,7 +17,7 @@ use crate::{
     },
     cli::client::printable,
     config::Config,
-    serve::pools::{examiner, template},
+    serve::kubernetes::{examiner, template},
 };
 
 /// What to do when the API server does not answer as it should.

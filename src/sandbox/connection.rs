@@ -1,0 +1,54 @@
+//! The connection to a sandbox's agent, and attempts to make it again.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Channel, call::Call};
+use crate::{
+    backend::{Backend, SandboxId},
+    metrics::Attempts,
+};
+
+/// How long one attempt to reach an agent again may take. A connection that stalls would be ended
+/// by its keepalive only when most of the time for reattaching is over.
+pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// A connection, and the call that waits in it.
+pub(super) struct Connection {
+    pub(super) channel: Channel,
+    pub(super) waiting_call: Option<Call>,
+}
+
+impl Connection {
+    /// A new one to a sandbox that runs; no call waits in it yet.
+    pub(super) async fn open(backend: &dyn Backend, id: &SandboxId) -> Result<Self, String> {
+        let stream = backend.connect(id).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let channel = Channel::connect(stream).await;
+        Ok(Self {
+            channel: channel.map_err(|error| error.to_string())?,
+            waiting_call: None,
+        })
+    }
+
+    /// The same, with a call that waits for the first program.
+    pub(super) async fn with_waiting_call(mut self) -> Result<Self, String> {
+        self.waiting_call = Some(Call::begin(&self.channel).await?);
+        Ok(self)
+    }
+}
+
+/// One attempt to reach a sandbox again, which is counted; an error says why it failed.
+pub(super) async fn attempt<T>(
+    reattaches: &Attempts,
+    reach: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    reattaches.begin();
+    let reached = timeout(REATTACH_ATTEMPT, reach).await;
+    let reached = reached.unwrap_or_else(|_| Err(format!("no answer for {REATTACH_ATTEMPT:?}")));
+    if reached.is_err() {
+        reattaches.fail();
+    }
+    reached
+}
