@@ -1,10 +1,6 @@
 //! Who may call, and how much.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -215,19 +211,11 @@ async fn sandpool_run_shows_the_token() {
     let file = tokens.path.with_file_name("token");
     fs::write(&file, format!("{AGENTS}\n")).unwrap();
     let run = |variable: Option<&str>, options: &[&str]| {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sandpool"));
-        command
-            .arg("run")
-            .args(options)
-            .args(["--language", "bash", "-c", "echo in"])
-            .env("SANDPOOL_ADDRESS", server.address.to_string())
-            .envs(variable.map(|token| ("SANDPOOL_TOKEN", token)))
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+        let program = ["--language", "bash", "-c", "echo in"];
+        let mut command = sandpool(&server, &[&["run"], options, &program].concat());
+        command.envs(variable.map(|token| ("SANDPOOL_TOKEN", token)));
         async move {
-            let output = soon("the end of sandpool run", command.output())
-                .await
-                .unwrap();
+            let output = output(command).await;
             let said = [output.stdout, output.stderr].concat();
             (output.status.code(), String::from_utf8(said).unwrap())
         }

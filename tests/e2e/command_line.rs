@@ -2,7 +2,7 @@
 
 use std::{
     io::{PipeReader, PipeWriter, Write},
-    process::{Output, Stdio},
+    process::Stdio,
 };
 
 use tempfile::TempDir;
@@ -12,22 +12,6 @@ use tokio::{
 };
 
 use crate::harness::*;
-
-fn sandpool(server: &Server, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandpool"));
-    command
-        .args(args)
-        .env("SANDPOOL_ADDRESS", server.address.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn output(mut command: Command) -> Output {
-    soon("the end of sandpool", command.output()).await.unwrap()
-}
 
 async fn run(server: &Server, args: &[&str]) -> (i32, String, String) {
     let output = output(sandpool(server, &[&["run"], args].concat())).await;

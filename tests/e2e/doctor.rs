@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::harness::{
-    cluster::{NAMESPACE, config, kubectl},
+    cluster::{NAMESPACE, authenticate, config, configure, kubectl, write_kubeconfig},
     *,
 };
 
@@ -51,14 +51,10 @@ impl Deployment {
 
     /// A kubeconfig with the token of the service account instead of the administrator's key.
     fn become_the_servers_account(&self) {
-        let kubeconfig = ["config", "view", "--raw", "--flatten", "--minify"];
-        let path = self.path("kubeconfig");
-        fs::write(&path, kubectl(&kubeconfig).unwrap()).unwrap();
+        let kubeconfig = self.dir.path().join("kubeconfig");
+        write_kubeconfig(&kubeconfig);
         let token = kubectl(&["--namespace", &self.name, "create", "token", &self.name]).unwrap();
-        let token = format!("--token={}", token.trim());
-        let file = format!("--kubeconfig={path}");
-        kubectl(&[&file, "config", "set-credentials", "server", &token]).unwrap();
-        kubectl(&[&file, "config", "set-context", "--current", "--user=server"]).unwrap();
+        authenticate(&kubeconfig, token.trim());
     }
 
     fn path(&self, name: &str) -> String {
@@ -227,7 +223,8 @@ async fn a_cluster_that_does_not_answer_is_told() {
     ]);
     // tcpmux, which nobody has.
     let nowhere = "--server=https://127.0.0.1:1";
-    kubectl(&[&file, "config", "set-cluster", &cluster.unwrap(), nowhere]).unwrap();
+    let kubeconfig = deployment.dir.path().join("kubeconfig");
+    configure(&kubeconfig, &["set-cluster", &cluster.unwrap(), nowhere]);
     let text = deployment.doctor_finds(&["cluster: "]).await;
     assert!(text.contains("Connection refused"), "{text}");
 }

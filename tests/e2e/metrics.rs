@@ -18,27 +18,9 @@ limits.default.queue_timeout = "80s"
 languages.bash = {}
 "#;
 
-async fn occupy(client: &Client) -> Execution {
-    let mut execution = bash("echo ready; cat > /dev/null")
-        .stdin_open()
-        .timeout(PATIENCE)
-        .start(client)
-        .await;
-    execution.until_stdout("ready").await;
-    execution
-}
-
 async fn release(execution: Execution) {
     execution.close_stdin().await;
     execution.finish().await.exited(0);
-}
-
-async fn wait_queued(client: &Client, count: u32) {
-    client
-        .wait_for("main", &format!("{count} queued"), |pool| {
-            pool.counts.as_ref().unwrap().queued == count
-        })
-        .await;
 }
 
 /// A number of the pool main.
@@ -75,14 +57,14 @@ async fn what_ended_and_what_was_refused_is_counted() {
 
     let again = bash("true").id("mine").refused(&client).await;
     assert_eq!(again.code(), Code::AlreadyExists, "{again}");
-    let running = occupy(&client).await;
+    let running = occupy(&client, "main").await;
     let impatient = bash("true").queue_timeout(Duration::from_millis(100));
     impatient.refused(&client).await;
     let waiting = {
         let client = client.clone();
         tokio::spawn(async move { bash("true").run(&client).await })
     };
-    wait_queued(&client, 1).await;
+    client.wait_queued("main", 1).await;
     bash("true").refused(&client).await;
     waiting.abort();
     let gone = |scrape: &Scrape| refused(scrape, "caller_gone") == 1.0;
@@ -139,12 +121,12 @@ async fn gauges_follow_the_pool() {
     assert_eq!(of_main(&scrape, "sandpool_pool_max_sandboxes"), 1.0);
     assert_eq!(of_main(&scrape, "sandpool_pool_ready"), 1.0);
 
-    let running = occupy(&client).await;
+    let running = occupy(&client, "main").await;
     let waiting = {
         let client = client.clone();
         tokio::spawn(async move { bash("true").run(&client).await })
     };
-    wait_queued(&client, 1).await;
+    client.wait_queued("main", 1).await;
     let scrape = server.scrape().await;
     assert_eq!(sandboxes(&scrape), [0.0, 0.0, 1.0, 0.0]);
     assert_eq!(of_main(&scrape, "sandpool_queued_requests"), 1.0);
@@ -209,7 +191,7 @@ async fn a_server_is_ready_until_it_shuts_down_and_answers_to_its_end() {
     let answer = server.page("/readyz").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
 
-    let running = occupy(&client).await;
+    let running = occupy(&client, "main").await;
     server.terminate();
     soon("a refusal", async {
         while server.page("/readyz").await.status == 200 {}

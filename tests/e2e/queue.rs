@@ -26,25 +26,6 @@ max_queued_per_caller = 1
 languages.bash = {}
 "#;
 
-async fn occupy(client: &Client, pool: &str) -> Execution {
-    let mut execution = bash("echo ready; cat > /dev/null")
-        .pool(pool)
-        .stdin_open()
-        .start(client)
-        .await;
-    execution.until_stdout("ready").await;
-    execution
-}
-
-async fn wait_queued(client: &Client, pool: &str, count: u32) {
-    let what = format!("{count} queued");
-    client
-        .wait_for(pool, &what, |pool| {
-            pool.counts.as_ref().unwrap().queued == count
-        })
-        .await;
-}
-
 fn spawn_waiting(client: &Client, name: &str) -> tokio::task::JoinHandle<Done> {
     let (client, name) = (client.clone(), name.to_owned());
     tokio::spawn(async move { bash(&format!("echo {name}")).run(&client).await.exited(0) })
@@ -58,9 +39,9 @@ async fn the_queue_is_bounded_fair_and_can_be_left() {
     // First come, first served.
     let running = occupy(&client, "main").await;
     let first = spawn_waiting(&client, "first");
-    wait_queued(&client, "main", 1).await;
+    client.wait_queued("main", 1).await;
     let second = spawn_waiting(&client, "second");
-    wait_queued(&client, "main", 2).await;
+    client.wait_queued("main", 2).await;
 
     // One more is too many; it is told which key raises the limit, and when to come again.
     let status = bash("true").refused(&client).await;
@@ -81,9 +62,9 @@ async fn the_queue_is_bounded_fair_and_can_be_left() {
 
     // Whoever gives up leaves the queue.
     second.abort();
-    wait_queued(&client, "main", 1).await;
+    client.wait_queued("main", 1).await;
     let third = spawn_waiting(&client, "third");
-    wait_queued(&client, "main", 2).await;
+    client.wait_queued("main", 2).await;
 
     running.close_stdin().await;
     running.finish().await.exited(0);
@@ -141,7 +122,7 @@ async fn waiting_ends_at_the_queue_timeout_or_the_clients_deadline() {
         ),
         "{status}"
     );
-    wait_queued(&client, "main", 0).await;
+    client.wait_queued("main", 0).await;
 
     // An id under which nothing ran is free again.
     let status = bash("true")
@@ -170,7 +151,7 @@ async fn waiting_ends_at_the_queue_timeout_or_the_clients_deadline() {
                 .await
         })
     };
-    wait_queued(&client, "fair", 1).await;
+    client.wait_queued("fair", 1).await;
     let status = bash("true").pool("fair").refused(&client).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(

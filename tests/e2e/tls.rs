@@ -1,6 +1,6 @@
 //! The server's certificate, and its clients'.
 
-use std::{fs, net::TcpStream, path::Path, process::Stdio};
+use std::{fs, net::TcpStream, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -108,18 +108,10 @@ async fn sandpool_run_and_grpcurl_speak_tls() {
     let trusted = trusted.to_str().unwrap();
     let address = format!("https://{}", secure.server.address);
     let run = |options: &[&str]| {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sandpool"));
-        command
-            .args(["run", "--address", &address])
-            .args(options)
-            .args(["--language", "bash", "-c", "echo in"])
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        async move {
-            soon("the end of sandpool run", command.output())
-                .await
-                .unwrap()
-        }
+        let program = ["--language", "bash", "-c", "echo in"];
+        let server = ["run", "--address", &address];
+        let command = sandpool(&secure.server, &[&server, options, &program].concat());
+        output(command)
     };
     assert_eq!(run(&["--ca", trusted]).await.stdout, b"in\n");
     let refused = run(&[]).await;

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::harness::{
     Client, Server,
-    cluster::{NAMESPACE, kubectl},
+    cluster::{NAMESPACE, authenticate, configure, kubectl, wait_deleted, write_kubeconfig},
     python, soon,
 };
 
@@ -27,22 +27,14 @@ pub fn api_server() -> SocketAddr {
 /// certificate is still the API server's.
 pub fn kubeconfig(address: SocketAddr, token: Option<&str>) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
-    let whole = kubectl(&["config", "view", "--minify", "--flatten"]).unwrap();
-    fs::write(&file, whole).unwrap();
+    write_kubeconfig(file.path());
     let server = format!("--server=https://{address}");
     let name = "--tls-server-name=kubernetes";
-    set(&file, &["set-cluster", "test", &server, name]);
+    configure(file.path(), &["set-cluster", "test", &server, name]);
     if let Some(token) = token {
-        let token = format!("--token={token}");
-        set(&file, &["set-credentials", "account", &token]);
-        set(&file, &["set-context", "--current", "--user=account"]);
+        authenticate(file.path(), token);
     }
     file
-}
-
-fn set(kubeconfig: &NamedTempFile, arguments: &[&str]) {
-    let file = format!("--kubeconfig={}", kubeconfig.path().display());
-    kubectl(&[&["config", &file][..], arguments].concat()).unwrap();
 }
 
 /// Waits until the server has noticed that the connection of a sandbox in use was cut.
@@ -104,16 +96,7 @@ pub fn delete(pod: &str) {
 
 /// Waits until a pod that was deleted is gone.
 pub fn wait_gone(pod: &str) {
-    let pod = format!("pod/{pod}");
-    let wait = [
-        "--namespace",
-        NAMESPACE,
-        "wait",
-        "--for=delete",
-        "--timeout=90s",
-        &pod,
-    ];
-    kubectl(&wait).unwrap();
+    wait_deleted(&[&format!("pod/{pod}")]);
 }
 
 /// Evicts a pod, as `kubectl drain` does.
@@ -171,33 +154,18 @@ pub fn kill_pod(pod: &str) {
     let label = format!("labels.\"io.kubernetes.pod.name\"=={pod}");
     let kind = "labels.\"io.cri-containerd.kind\"==sandbox";
     let filter = format!("{label},{kind}");
-    let id = script(&[
-        "in",
-        "node1",
-        "ctr",
-        "--namespace",
-        "k8s.io",
-        "container",
-        "list",
-        "-q",
-        &filter,
-    ]);
+    let id = containerd(&["container", "list", "-q", &filter]);
     kill_task(id.trim());
 }
 
 fn kill_task(id: &str) {
-    script(&[
-        "in",
-        "node1",
-        "ctr",
-        "--namespace",
-        "k8s.io",
-        "task",
-        "kill",
-        "--signal",
-        "SIGKILL",
-        id,
-    ]);
+    containerd(&["task", "kill", "--signal", "SIGKILL", id]);
+}
+
+/// containerd's own command line, for what Kubernetes has there.
+fn containerd(arguments: &[&str]) -> String {
+    let ctr = ["in", "node1", "ctr", "--namespace", "k8s.io"];
+    script(&[&ctr[..], arguments].concat())
 }
 
 fn script(arguments: &[&str]) -> String {

@@ -69,16 +69,39 @@ pub fn pods(server: &str) -> Vec<String> {
 pub fn wait_buried(server: &str) {
     let lease = format!("lease/sandpool-{server}");
     let owner = format!("--selector={OWNER}={server}");
-    for gone in [&["pods", &owner][..], &[&lease]] {
-        let wait = [
-            "--namespace",
-            NAMESPACE,
-            "wait",
-            "--for=delete",
-            "--timeout=90s",
-        ];
-        kubectl(&[&wait[..], gone].concat()).unwrap();
-    }
+    wait_deleted(&["pods", &owner]);
+    wait_deleted(&[&lease]);
+}
+
+/// Waits until these objects, as kubectl names them, are gone.
+pub fn wait_deleted(objects: &[&str]) {
+    let wait = [
+        "--namespace",
+        NAMESPACE,
+        "wait",
+        "--for=delete",
+        "--timeout=90s",
+    ];
+    kubectl(&[&wait[..], objects].concat()).unwrap();
+}
+
+/// Writes the tests' own kubeconfig to a file, which can then be changed.
+pub fn write_kubeconfig(path: &Path) {
+    let whole = kubectl(&["config", "view", "--minify", "--flatten"]).unwrap();
+    fs::write(path, whole).unwrap();
+}
+
+/// Changes a kubeconfig, by `kubectl config`.
+pub fn configure(kubeconfig: &Path, arguments: &[&str]) {
+    let file = format!("--kubeconfig={}", kubeconfig.display());
+    kubectl(&[&["config", &file][..], arguments].concat()).unwrap();
+}
+
+/// Has a kubeconfig speak in the name of the account that a token is of.
+pub fn authenticate(kubeconfig: &Path, token: &str) {
+    let token = format!("--token={token}");
+    configure(kubeconfig, &["set-credentials", "account", &token]);
+    configure(kubeconfig, &["set-context", "--current", "--user=account"]);
 }
 
 /// Sends a signal to the gVisor process that is the sandbox, which must be on this machine.

@@ -3,11 +3,13 @@
 //! - `server`: starts a server, and asserts that it leaves nothing behind
 //! - `shared`: one server for all tests that need nothing special, with a pool for each purpose
 //! - `spec`, `execution`: a program, and its messages in order
+//! - `cli`: `sandpool` as people type it
 //! - `client`: connections to a server; `pools`: waiting for what a pool shows
 //! - `host`, `cluster`: the sandboxes as the machine sees them, or a cluster
 //! - `scrape`: its metrics and probes
 //! - `proxy`: a connection that can be cut, reset or silenced
 
+mod cli;
 mod client;
 pub(crate) mod cluster;
 mod execution;
@@ -22,10 +24,11 @@ mod spec;
 use std::{future::Future, time::Duration};
 
 pub use self::{
+    cli::{output, sandpool},
     client::Client,
     execution::{Done, Execution},
     host::kill,
-    pools::next_that,
+    pools::{next_that, occupy},
     proxy::Proxy,
     scrape::Scrape,
     server::{Server, state_dir},

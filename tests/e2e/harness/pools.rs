@@ -2,7 +2,7 @@
 
 use tonic::Streaming;
 
-use super::{Client, soon, v1};
+use super::{Client, Execution, PATIENCE, bash, soon, v1};
 
 impl Client {
     pub async fn pool(&self, name: &str) -> v1::Pool {
@@ -40,7 +40,7 @@ impl Client {
         let mut last = None;
         // A large pool takes many steps.
         let size = self.pool(name).await.spec.unwrap().max_sandboxes;
-        let patience = super::PATIENCE * (1 + size / 10);
+        let patience = PATIENCE * (1 + size / 10);
         let seen = tokio::time::timeout(patience, async {
             loop {
                 let changed = changes.message().await.unwrap();
@@ -65,10 +65,29 @@ impl Client {
         pool
     }
 
+    /// Waits until so many requests wait for a sandbox of the pool.
+    pub async fn wait_queued(&self, name: &str, count: u32) {
+        let queued = |pool: &v1::Pool| pool.counts.as_ref().unwrap().queued == count;
+        self.wait_for(name, &format!("{count} queued"), queued)
+            .await;
+    }
+
     /// Waits until all that the pool should have idle is idle, and nothing else is there.
     pub async fn wait_full(&self, name: &str) -> v1::Pool {
         self.wait_for(name, "only idle sandboxes", is_full).await
     }
+}
+
+/// A program that has a sandbox of the pool until its stdin is closed.
+pub async fn occupy(client: &Client, pool: &str) -> Execution {
+    let mut execution = bash("echo ready; cat > /dev/null")
+        .pool(pool)
+        .stdin_open()
+        .timeout(PATIENCE)
+        .start(client)
+        .await;
+    execution.until_stdout("ready").await;
+    execution
 }
 
 /// min_idle sandboxes are idle and there is nothing else.
