@@ -12,54 +12,15 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Executions, Server, floor::Floor, ms, python, quantile, setting};
-use sandpool::proto::v1::{self, ExecuteRequest, execute_request, execute_response::Event};
-
-struct Sample {
-    started: Duration,
-    first_output: Duration,
-    finished: Duration,
-    timings: v1::Timings,
-}
-
-async fn execute(client: &mut Executions, source: &str) -> Sample {
-    let request = ExecuteRequest {
-        event: Some(execute_request::Event::Start(python(source))),
-    };
-    let sent = Instant::now();
-    let mut answers = client
-        .execute(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
-    let (mut started, mut first_output) = (None, None);
-    loop {
-        match answers.message().await.unwrap().unwrap().event.unwrap() {
-            Event::Started(_) => started = Some(sent.elapsed()),
-            Event::Stdout(_) => _ = first_output.get_or_insert_with(|| sent.elapsed()),
-            Event::Finished(finished) => {
-                return Sample {
-                    started: started.unwrap(),
-                    first_output: first_output.unwrap(),
-                    finished: sent.elapsed(),
-                    timings: finished.timings.unwrap(),
-                };
-            }
-            _ => {}
-        }
-    }
-}
-
-fn stage(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> [Duration; 2] {
-    let mut samples: Vec<Duration> = samples.iter().map(of).collect();
-    [quantile(&mut samples, 0.5), quantile(&mut samples, 0.99)]
-}
-
-fn server_time(time: Option<prost_types::Duration>) -> Duration {
-    time.unwrap().try_into().unwrap()
-}
+use common::{
+    Server,
+    floor::Floor,
+    ms, quantile,
+    sample::{execute, print_stages, stage},
+    setting,
+};
 
 async fn compare(name: &str, preload: &[&str], source: &str) {
     let samples = setting("SAMPLES", 300);
@@ -119,23 +80,7 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
         stage(&ours, |s| s.finished),
         floor.iter().map(|s| s.end_of_output).collect(),
     );
-    println!("\nwhere it goes, p50 and p99 in ms since the request:");
-    type Stage = fn(&Sample) -> Duration;
-    let stages: [(&str, Stage); 7] = [
-        ("server: leased", |s| server_time(s.timings.leased)),
-        ("server: started", |s| server_time(s.timings.started)),
-        ("client: Started", |s| s.started),
-        ("server: first output", |s| {
-            server_time(s.timings.first_output)
-        }),
-        ("client: first output", |s| s.first_output),
-        ("server: finished", |s| server_time(s.timings.finished)),
-        ("client: Finished", |s| s.finished),
-    ];
-    for (name, of) in stages {
-        let [p50, p99] = stage(&ours, of);
-        println!("  {name:<22} {:>7} {:>7}", ms(p50), ms(p99));
-    }
+    print_stages(&ours);
 }
 
 #[tokio::main(flavor = "current_thread")]

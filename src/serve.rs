@@ -1,12 +1,12 @@
 //! The one place that wires: from a configuration to a running server.
 
-mod access;
+pub(crate) mod access;
 mod edge;
 pub(crate) mod kubernetes;
 pub(crate) mod local;
 mod monitor;
 pub(crate) mod pools;
-mod tls;
+pub(crate) mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -21,7 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Executions, Server, ms, python, quantile, setting};
+use common::{
+    Executions, Server, ms, python, quantile,
+    sample::{execute, print_stages},
+    setting,
+};
 use floor::{PodFloor, SleepingPod, a_pod_of, pod_writes};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, api::PostParams};
@@ -38,22 +42,6 @@ const PROGRAM: &str = "print(1)\n";
 
 fn image(name: &str, usual: &str) -> String {
     env::var(name).unwrap_or_else(|_| usual.to_owned())
-}
-
-async fn execute(server: &mut Executions) -> Duration {
-    let request = ExecuteRequest {
-        event: Some(execute_request::Event::Start(python(PROGRAM))),
-    };
-    let sent = Instant::now();
-    let answers = server.execute(tokio_stream::once(request)).await;
-    let mut answers = answers.unwrap().into_inner();
-    let mut first_output = None;
-    while let Some(answer) = answers.message().await.unwrap() {
-        if let Some(Event::Stdout(_)) = answer.event {
-            first_output.get_or_insert_with(|| sent.elapsed());
-        }
-    }
-    first_output.expect("the program prints")
 }
 
 /// How often pods were written from a request until its first output.
@@ -167,14 +155,14 @@ async fn main() {
         tokio::time::sleep(idle).await;
         // They take turns in going first: the second one has been idle for longer.
         if sample % 2 == 0 {
-            ours.push(execute(&mut executions).await);
+            ours.push(execute(&mut executions, PROGRAM).await);
             server.settled().await;
             tokio::time::sleep(idle).await;
             floor.push(waiting.run().await);
         } else {
             floor.push(waiting.run().await);
             tokio::time::sleep(idle).await;
-            ours.push(execute(&mut executions).await);
+            ours.push(execute(&mut executions, PROGRAM).await);
             server.settled().await;
         }
     }
@@ -204,7 +192,8 @@ async fn main() {
         floor,
         floors,
     );
-    row("Sandpool, warm", ours, floors);
+    let first_outputs = ours.iter().map(|sample| sample.first_output).collect();
+    row("Sandpool, warm", first_outputs, floors);
     row(
         "one exec of python3 -c per call (this client)",
         execs,
@@ -215,6 +204,7 @@ async fn main() {
         Some(times) => row("GkeCodeExecutor of google-adk (to its end)", times, floors),
         None => println!("GkeCodeExecutor: not measured, ADK_PYTHON is not set"),
     }
+    print_stages(&ours);
     println!("\nwrites of pods, as the API server counts them, for each execution:");
     println!(
         "  between request and first output: {:.2}",

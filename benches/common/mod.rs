@@ -8,6 +8,7 @@
 )]
 
 pub mod floor;
+pub mod sample;
 
 use std::{
     io::{BufRead, BufReader},

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The operator's own tokens, if there is a file of them.
-pub(super) fn tokens(config: &AccessConfig) -> Result<Option<Reloaded<Tokens>>, ServeError> {
+pub(crate) fn tokens(config: &AccessConfig) -> Result<Option<Reloaded<Tokens>>, ServeError> {
     let Some(path) = &config.tokens else {
         return Ok(None);
     };

@@ -50,7 +50,7 @@ pub enum TlsError {
 }
 
 /// Reads the files, and follows them.
-pub(super) fn open(files: TlsFiles<'_>) -> Result<Reloaded<ServerConfig>, ReloadError<TlsError>> {
+pub(crate) fn open(files: TlsFiles<'_>) -> Result<Reloaded<ServerConfig>, ReloadError<TlsError>> {
     let paths = [Some(files.certificate), Some(files.key), files.client_ca];
     Reloaded::open(
         paths.into_iter().flatten().map(Path::to_owned).collect(),

@@ -330,6 +330,32 @@ async fn doctor_finds_this_machine_fit() {
 }
 
 #[tokio::test]
+async fn doctor_reads_what_the_server_would_read() {
+    let server = shared();
+    let (dir, tokens) = script("tokens.toml", "[[token]]\nname = \"it\"\n");
+    let config = dir.path().join("doctor.toml");
+    let missing = dir.path().join("missing.crt");
+    std::fs::write(
+        &config,
+        format!(
+            "[tls]\ncertificate = {missing:?}\nkey = {missing:?}\n[access]\ntokens = {tokens:?}\n"
+        ),
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let mut command = sandpool(&server, &["doctor", "--listen", "127.0.0.1:0"]);
+    command.args(["--config", config]);
+    let output = output(command).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!output.status.success(), "{text}");
+    let certificate = format!("FAIL  certificate: cannot read {}", missing.display());
+    let tokens = format!("FAIL  tokens: access.tokens: {tokens}: is no list of [[token]]");
+    assert!(text.contains(&certificate), "{text}");
+    assert!(text.contains(&tokens), "{text}");
+    assert!(text.contains("skip  sandboxes"), "{text}");
+}
+
+#[tokio::test]
 async fn config_names_what_is_wrong_in_it() {
     let (_dir, path) = script("bad.toml", "[pools.main]\nmin_idel = 3\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandpool"));

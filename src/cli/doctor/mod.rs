@@ -1,8 +1,10 @@
 //! `sandpool doctor`: what this machine or the cluster lacks, and what to do about it.
 //!
-//! `local` and `cluster` look at what each backend needs; here a sandbox of each pool is tried.
+//! `local` and `cluster` look at what each backend needs, `files` at what the server itself reads;
+//! here a sandbox of each pool is tried.
 
 mod cluster;
+mod files;
 mod local;
 
 use std::{process::ExitCode, time::Instant};
@@ -57,6 +59,7 @@ pub(super) async fn main(args: DoctorArgs) -> ExitCode {
         BackendKind::Kubernetes => cluster::checks(&config).await,
     };
     checks.push(("address".into(), address(&config).await));
+    checks.extend(files::checks(&config));
     let mut healthy = true;
     for (name, finding) in &checks {
         healthy &= report(name, finding);
@@ -92,7 +95,7 @@ async fn address(config: &Config) -> Finding {
         )),
         Err(error) => Bad(
             format!("{}: {error}", config.listen),
-            "set `listen` to an address of this machine's loopback interface".into(),
+            "set `listen` to an address of this machine, such as 127.0.0.1:50051".into(),
         ),
     }
 }
