@@ -99,6 +99,12 @@ pub fn wait_gone(pod: &str) {
     wait_deleted(&[&format!("pod/{pod}")]);
 }
 
+/// What Sandpool's own account has asked the API server for, one event a line (tests/cluster/audit.yaml).
+pub fn audit() -> String {
+    // Not there before the first one.
+    fs::read_to_string("/var/lib/sandpool-cluster/node1/log/audit").unwrap_or_default()
+}
+
 /// Evicts a pod, as `kubectl drain` does.
 pub fn evict(pod: &str) {
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");

@@ -1,7 +1,10 @@
-//! The server's account loses a right while a program runs, and gets it back.
+//! What the server's account may do: what the server does with it, and what it comes to when a right is
+//! taken away while a program runs.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
+use sandpool::backend::kubernetes::rights;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -69,4 +72,51 @@ async fn a_right_to_exec_that_is_taken_away_is_told_and_comes_back() {
     it.client.wait_for("main", "what is forbidden", told).await;
     give();
     cluster::settled(&it.client).await;
+}
+
+/// Every right that the account has used since the audit log was so long, as `kubectl auth can-i` takes it.
+fn used(since: usize) -> BTreeSet<String> {
+    let log = cluster::audit();
+    let mut used = BTreeSet::new();
+    for line in log[since..].lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let object = &event["objectRef"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        // What is no object, such as the version, anyone may read.
+        let mut right = match &object["resource"] {
+            Value::String(resource) => format!("{} {resource}", text(&event["verb"])),
+            _ => continue,
+        };
+        if let Value::String(part) = &object["subresource"] {
+            right += &format!("/{part}");
+        }
+        if let Value::String(group) = &object["apiGroup"] {
+            right += &format!(".{group}");
+        }
+        let code = &event["responseStatus"]["code"];
+        assert_ne!(code, 403, "the right to {right} is missing");
+        used.insert(right);
+    }
+    used
+}
+
+#[tokio::test]
+async fn a_servers_life_needs_each_right_that_it_has_and_no_other() {
+    // One that it must bury.
+    let killed = Server::with(POOLS).start();
+    killed.kill();
+    give();
+    let token = kubectl(&["--namespace", ACCOUNT, "create", "token", ACCOUNT]).unwrap();
+    let since = cluster::audit().len();
+    let kubeconfig = cluster::kubeconfig(cluster::api_server(), Some(token.trim()));
+    let server = Server::with(POOLS).env("KUBECONFIG", kubeconfig.path().into());
+    let server = server.start();
+    let client = server.client().await;
+    python("print('it')").run(&client).await.printed("it\n");
+    killed.buried().await;
+    server.end();
+    // From Kubernetes 1.35 on an exec is the other one of the two.
+    let has = rights::SERVER.map(|right| right.to_string());
+    let has = has.into_iter().filter(|right| right != "create pods/exec");
+    assert_eq!(used(since), has.collect());
 }

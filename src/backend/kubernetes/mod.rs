@@ -60,6 +60,9 @@ const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 
 const KUBELET: u16 = 10250;
 /// How many execs are asked for at once: an API server that has just restarted has enough to do.
 const ATTACHING: usize = 16;
+/// How many pods are being deleted at once, as far as the API server has to do with it: a pool that is
+/// drained has them all to delete.
+const DELETING: usize = 16;
 /// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
 const GONE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -87,6 +90,7 @@ pub struct Cluster {
     pods: Arc<Pods>,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
+    deleting: Semaphore,
     /// They end with this.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -139,6 +143,7 @@ impl Cluster {
             pods,
             ownership,
             attaching: Semaphore::new(ATTACHING),
+            deleting: Semaphore::new(DELETING),
             tasks: Mutex::new(tasks),
         })
     }
@@ -311,11 +316,12 @@ impl Backend for KubernetesBackend {
             return Ok(());
         };
         let seen = pod.borrow().clone();
-        let gone = seen.gone
-            || pods
-                .delete(id.as_str(), seen.uid)
-                .await
-                .map_err(|error| failed(error.to_string()))?;
+        let gone = seen.gone || {
+            // Never closed.
+            let _place = self.cluster.deleting.acquire().await;
+            let deleted = pods.delete(id.as_str(), seen.uid).await;
+            deleted.map_err(|error| failed(error.to_string()))?
+        };
         if !gone {
             // What is being deleted still runs, and counts.
             timeout(GONE_TIMEOUT, pod.wait_for(|seen| seen.gone))
