@@ -32,9 +32,9 @@ pub(crate) struct SleepingPod {
 
 impl SleepingPod {
     /// `like`: a pod of Sandpool's. The new one has no owner whom Sandpool would ask about it.
-    pub(crate) async fn start(client: &Client, namespace: &str, like: &str) -> Self {
+    pub(crate) async fn start(client: &Client, namespace: &str, like: &Pod) -> Self {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let like = serde_json::to_value(pods.get(like).await.unwrap()).unwrap();
+        let like = serde_json::to_value(like).unwrap();
         let mut spec = like["spec"].clone();
         for made_by_the_cluster in [
             "nodeName",
@@ -93,7 +93,7 @@ pub(crate) struct PodFloor {
 }
 
 impl PodFloor {
-    pub(crate) async fn start(client: &Client, namespace: &str, like: &str, program: &str) -> Self {
+    pub(crate) async fn start(client: &Client, namespace: &str, like: &Pod, program: &str) -> Self {
         let pod = SleepingPod::start(client, namespace, like).await;
         let boot = BOOT.replace("os.write(3, b\"r\")", "os.write(1, b\"r\")");
         assert_ne!(boot, BOOT, "the boot script says otherwise that it waits");
@@ -137,8 +137,8 @@ pub(crate) async fn pod_writes(client: &Client) -> f64 {
         .sum()
 }
 
-/// A name that the server's pods have, from the list of them.
-pub(crate) async fn a_pod_of(client: &Client, namespace: &str) -> String {
+/// One of the server's idle pods.
+pub(crate) async fn a_pod_of(client: &Client, namespace: &str) -> Pod {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let sandboxes = ListParams::default().labels("app.kubernetes.io/name=sandpool-sandbox");
     let listed = pods.list(&sandboxes).await.unwrap();
@@ -147,8 +147,7 @@ pub(crate) async fn a_pod_of(client: &Client, namespace: &str) -> String {
         pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
     };
     listed
-        .iter()
-        .find(running)
+        .into_iter()
+        .find(|pod| running(&pod))
         .expect("an idle sandbox")
-        .name_any()
 }

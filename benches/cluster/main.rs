@@ -1,8 +1,12 @@
-//! How long a program takes on a cluster: through Sandpool, beside the floor (see
-//! `floor.rs`) and its peers. `make bench-cluster` runs it.
+//! What Sandpool does on a cluster, beside the floor and its peers. `make bench-cluster` runs it.
 //!
-//! Samples of Sandpool and of the floor are first uses of fresh pods that were idle before; they
-//! alternate, and so does which one goes first. SAMPLES (100) and PEER_SAMPLES (10) shorten a run. TEST_AGENT_IMAGE and
+//! - `latency`: a program in a pod that waits
+//! - `starts`: a program that no pod waits for, and pods replaced at full load
+//! - `stdout`: a program that is loud
+//! - `floor`: the same pods without Sandpool
+//!
+//! ONLY=latency, ONLY=starts or ONLY=stdout runs one of them. SAMPLES (100) and PEER_SAMPLES (10) shorten
+//! the first, STARTS (20) the second, MEGABYTES (1000) and ROUNDS (3) the third. TEST_AGENT_IMAGE and
 //! TEST_IMAGE name the images, ADK_PYTHON a Python that has google-adk.
 #![allow(
     missing_docs,
@@ -14,204 +18,79 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod floor;
+mod latency;
+mod starts;
+mod stdout;
 
-use std::{
-    env,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::env;
 
-use common::{
-    Executions, Server, ms, python, quantile,
-    sample::{execute, print_stages},
-    setting,
-};
-use floor::{PodFloor, SleepingPod, a_pod_of, pod_writes};
-use k8s_openapi::api::core::v1::Namespace;
+use common::Server;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, Config, api::PostParams};
-use sandpool::{
-    backend::kubernetes::client,
-    proto::v1::{ExecuteRequest, execute_request, execute_response::Event},
-};
+use sandpool::backend::kubernetes::client;
 use serde_json::json;
-use tokio::{io::AsyncReadExt, sync::mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 
 const NAMESPACE: &str = "sandpool-bench";
 const PROGRAM: &str = "print(1)\n";
+
+/// Where everything is measured.
+pub(crate) struct Cluster {
+    client: Client,
+    agent_image: String,
+    sandbox_image: String,
+    /// A pod as Sandpool makes them.
+    like: Pod,
+}
+
+impl Cluster {
+    async fn open() -> Self {
+        let client = client(Config::infer().await.expect("KUBECONFIG")).unwrap();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
+        // It may be there since the last time.
+        let _ = namespaces.create(&PostParams::default(), &namespace).await;
+        let mut cluster = Self {
+            client,
+            agent_image: image("TEST_AGENT_IMAGE", "localhost/sandpool:test"),
+            sandbox_image: image("TEST_IMAGE", "localhost/languages:1"),
+            like: Pod::default(),
+        };
+        let _server = cluster.server(1, 1).await;
+        cluster.like = floor::a_pod_of(&cluster.client, NAMESPACE).await;
+        cluster
+    }
+
+    /// A server with one pool.
+    async fn server(&self, min_idle: usize, max_sandboxes: usize) -> Server {
+        let (agent, sandbox) = (&self.agent_image, &self.sandbox_image);
+        Server::with(&format!(
+            "[backend]\nkind = \"kubernetes\"\n\
+             [backend.kubernetes]\nnamespace = {NAMESPACE:?}\nagent_image = {agent:?}\n\
+             [pools.default]\nmin_idle = {min_idle}\nmax_sandboxes = {max_sandboxes}\n\
+             languages.python.interpreter = \"/usr/bin/python3\"\n\
+             limits.max.output = \"4GiB\"\n\
+             [pools.default.pod]\nimage = {sandbox:?}\n\
+             cpus_requested = 0.01\nmemory_requested = \"16MiB\"\n"
+        ))
+        .await
+    }
+}
 
 fn image(name: &str, usual: &str) -> String {
     env::var(name).unwrap_or_else(|_| usual.to_owned())
 }
 
-/// How often pods were written from a request until its first output.
-async fn writes_until_first_output(server: &mut Executions, cluster: &Client) -> f64 {
-    let before = pod_writes(cluster).await;
-    // It does not end while the API server is asked.
-    let mut spec = python("print(1, flush=True)\ninput()\n");
-    spec.stdin_open = true;
-    let (requests, input) = mpsc::channel(1);
-    let start = execute_request::Event::Start(spec);
-    requests
-        .send(ExecuteRequest { event: Some(start) })
-        .await
-        .unwrap();
-    let answers = server.execute(ReceiverStream::new(input)).await;
-    let mut answers = answers.unwrap().into_inner();
-    while let Some(answer) = answers.message().await.unwrap() {
-        if let Some(Event::Stdout(_)) = answer.event {
-            break;
-        }
-    }
-    let writes = pod_writes(cluster).await - before;
-    drop(requests);
-    while answers.message().await.unwrap().is_some() {}
-    writes
-}
-
-/// One exec of `python3 -c` in a pod that waits.
-async fn exec_once(pod: &SleepingPod, client: &Client) -> Duration {
-    let began = Instant::now();
-    let command = ["/usr/bin/python3", "-c", PROGRAM];
-    let mut exec = pod.exec(client, &command).await;
-    exec.read_u8().await.unwrap();
-    began.elapsed()
-}
-
-/// The same by kubectl, to its end.
-fn kubectl_exec(pod: &SleepingPod) -> Duration {
-    let began = Instant::now();
-    let output = Command::new("kubectl")
-        .args(["--namespace", NAMESPACE, "exec", &pod.name, "--"])
-        .args(["/usr/bin/python3", "-c", PROGRAM])
-        .output()
-        .unwrap();
-    assert_eq!(output.stdout, b"1\n");
-    began.elapsed()
-}
-
-fn adk(image: &str, samples: usize) -> Option<Vec<Duration>> {
-    let python = env::var_os("ADK_PYTHON")?;
-    let output = Command::new(python)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/benches/cluster/adk.py"
-        ))
-        .args([NAMESPACE, image, PROGRAM, &samples.to_string()])
-        .output()
-        .unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let times = printed
-        .lines()
-        .map(|line| line.parse::<f64>().unwrap() / 1e3);
-    let times: Vec<_> = times.map(Duration::from_secs_f64).collect();
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(times.len(), samples, "{complaint}");
-    Some(times)
-}
-
-fn row(name: &str, mut samples: Vec<Duration>, floor: [Duration; 2]) {
-    let n = samples.len();
-    let ours = [0.5, 0.99].map(|q| quantile(&mut samples, q));
-    let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
-    println!(
-        "| {name} | {n} | {} | {} | {:.2} | {:.2} |",
-        ms(ours[0]),
-        ms(ours[1]),
-        ratio(0),
-        ratio(1)
-    );
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let samples = setting("SAMPLES", 100);
-    let peer_samples = setting("PEER_SAMPLES", 10);
-    let idle = Duration::from_millis(setting("IDLE_MS", 300) as u64);
-    let (agent, sandbox) = (
-        image("TEST_AGENT_IMAGE", "localhost/sandpool:test"),
-        image("TEST_IMAGE", "localhost/languages:1"),
-    );
-    let cluster = client(Config::infer().await.expect("KUBECONFIG")).unwrap();
-    let namespaces: Api<Namespace> = Api::all(cluster.clone());
-    let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
-    // It may be there since the last time.
-    let _ = namespaces.create(&PostParams::default(), &namespace).await;
-
-    let server = Server::with(&format!(
-        "[backend]\nkind = \"kubernetes\"\n\
-         [backend.kubernetes]\nnamespace = {NAMESPACE:?}\nagent_image = {agent:?}\n\
-         [pools.default]\nmin_idle = 1\nmax_sandboxes = 2\n\
-         languages.python.interpreter = \"/usr/bin/python3\"\n\
-         [pools.default.pod]\nimage = {sandbox:?}\n\
-         cpus_requested = 0.01\nmemory_requested = \"16MiB\"\n"
-    ))
-    .await;
-    let mut executions = server.client();
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for sample in 0..samples {
-        let like = a_pod_of(&cluster, NAMESPACE).await;
-        let waiting = PodFloor::start(&cluster, NAMESPACE, &like, PROGRAM).await;
-        tokio::time::sleep(idle).await;
-        // They take turns in going first: the second one has been idle for longer.
-        if sample % 2 == 0 {
-            ours.push(execute(&mut executions, PROGRAM).await);
-            server.settled().await;
-            tokio::time::sleep(idle).await;
-            floor.push(waiting.run().await);
-        } else {
-            floor.push(waiting.run().await);
-            tokio::time::sleep(idle).await;
-            ours.push(execute(&mut executions, PROGRAM).await);
-            server.settled().await;
-        }
+    let only = env::var("ONLY").unwrap_or_default();
+    let cluster = Cluster::open().await;
+    if "latency".contains(&only) {
+        latency::measure(&cluster).await;
     }
-    let mut writes = 0.0;
-    let before = pod_writes(&cluster).await;
-    for _ in 0..peer_samples {
-        writes += writes_until_first_output(&mut executions, &cluster).await;
-        server.settled().await;
+    if "starts".contains(&only) {
+        starts::measure(&cluster).await;
     }
-    let all_writes = pod_writes(&cluster).await - before;
-
-    let pod = SleepingPod::start(&cluster, NAMESPACE, &a_pod_of(&cluster, NAMESPACE).await).await;
-    let mut execs = Vec::new();
-    for _ in 0..peer_samples {
-        execs.push(exec_once(&pod, &cluster).await);
+    if "stdout".contains(&only) {
+        stdout::measure(&cluster).await;
     }
-    let kubectl = (0..peer_samples).map(|_| kubectl_exec(&pod)).collect();
-    pod.delete().await;
-    let adk = adk(&sandbox, peer_samples);
-
-    println!("\nprint(1) on a cluster: request to first output\n");
-    println!("| | n | p50 ms | p99 ms | over the floor: p50 | p99 |");
-    println!("|---|---|---|---|---|---|");
-    let floors = [0.5, 0.99].map(|q| quantile(&mut floor, q));
-    row(
-        "floor: a waiting interpreter over an open exec",
-        floor,
-        floors,
-    );
-    let first_outputs = ours.iter().map(|sample| sample.first_output).collect();
-    row("Sandpool, warm", first_outputs, floors);
-    row(
-        "one exec of python3 -c per call (this client)",
-        execs,
-        floors,
-    );
-    row("kubectl exec python3 -c (to its end)", kubectl, floors);
-    match adk {
-        Some(times) => row("GkeCodeExecutor of google-adk (to its end)", times, floors),
-        None => println!("GkeCodeExecutor: not measured, ADK_PYTHON is not set"),
-    }
-    print_stages(&ours);
-    println!("\nwrites of pods, as the API server counts them, for each execution:");
-    println!(
-        "  between request and first output: {:.2}",
-        writes / peer_samples as f64
-    );
-    println!(
-        "  in all, recycling included: {:.1}",
-        all_writes / peer_samples as f64
-    );
 }

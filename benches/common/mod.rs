@@ -8,6 +8,7 @@
 )]
 
 pub mod floor;
+pub mod loud;
 pub mod sample;
 
 use std::{
