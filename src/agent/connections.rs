@@ -17,18 +17,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rustix::{
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
-    },
-    process::Pid,
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{UnixListener, UnixStream},
 };
 
-use super::{First, SOCKET, server::Agent};
+use super::{First, SOCKET, processes, server::Agent};
 use crate::proto::agent::agent_service_server::AgentServiceServer;
 
 /// Larger than what one stream may have under way (see the server's `sandbox::channel`), so that
@@ -110,7 +107,7 @@ fn receive(attach: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
         match message {
             RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
             RecvAncillaryMessage::ScmCredentials(peer) => {
-                from_outside = parent(peer.pid) == Some(0);
+                from_outside = processes::comes_from_outside(peer.pid);
             }
             _ => {}
         }
@@ -119,13 +116,6 @@ fn receive(attach: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
         Ok([read, write]) if from_outside => Ok((read, write)),
         _ => Err(io::ErrorKind::PermissionDenied.into()),
     }
-}
-
-/// A process's parent; 0 is a process that came by exec from outside.
-fn parent(pid: Pid) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let after_name = stat.rsplit(')').next()?;
-    after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Two descriptors, which may be one socket or two pipes, as one stream.

@@ -1,6 +1,6 @@
 //! Processes of the sandbox: counted, limited and killed.
 
-use std::{io, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -8,9 +8,7 @@ use crate::reaper::kill;
 
 /// CPU time that a process has used so far; zero if it is gone.
 pub(super) fn cpu_time(pid: Pid) -> Duration {
-    let file =
-        std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    ticks(&file)
+    ticks(&stat(pid))
 }
 
 /// Sums utime and stime of /proc/[pid]/stat (proc(5), fields 14 and 15), which are in 1/100 s.
@@ -31,24 +29,61 @@ pub(super) fn signal_group(pid: Pid, number: i32) {
     kill(-pid.as_raw_nonzero().get(), number);
 }
 
-/// Kills every process of the sandbox but the agent: a single-use sandbox has nothing to keep.
+/// Kills every process of the sandbox but the agent, and but those that brought it its connections: a
+/// single-use sandbox has nothing to keep.
 pub(super) fn kill_all() {
-    // From PID 1 this reaches everyone else in the PID namespace (kill(2)).
-    if std::process::id() == 1 {
+    if std::process::id() != 1 {
+        return;
+    }
+    // From PID 1 this reaches everyone else in the PID namespace (kill(2)). From here on nobody starts
+    // others, so they can be told apart.
+    kill(-1, libc::SIGSTOP);
+    let stopped: HashSet<Pid> = processes().collect();
+    for pid in &stopped {
+        let signal = if comes_from_outside(*pid) {
+            libc::SIGCONT
+        } else {
+            libc::SIGKILL
+        };
+        kill(pid.as_raw_nonzero().get(), signal);
+    }
+    // One that was just being started may have gone on, and woken others: then the connections go, too.
+    if processes().any(|pid| !stopped.contains(&pid) && !comes_from_outside(pid)) {
         kill(-1, libc::SIGKILL);
     }
 }
 
-/// Processes and threads in the sandbox now.
+/// All processes but this one.
+fn processes() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| *pid != rustix::process::getpid())
+}
+
+/// Whether a process was started by exec from outside the sandbox: such a one has no parent in here, and
+/// nobody in here can become one.
+pub(super) fn comes_from_outside(pid: Pid) -> bool {
+    parent(&stat(pid)) == Some("0")
+}
+
+/// The fourth field; the second, a name in parentheses, may hold blanks.
+fn parent(stat: &str) -> Option<&str> {
+    stat.rsplit(')').next()?.split_whitespace().nth(1)
+}
+
+/// /proc/[pid]/stat (proc(5)); empty if the process is gone.
+fn stat(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default()
+}
+
+/// Processes and threads in the sandbox now, this one's included.
 pub(super) fn count_threads() -> u64 {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return 0;
+    let threads = |pid: Pid| {
+        let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+        std::fs::read_dir(tasks).map_or(1, Iterator::count) as u64
     };
-    processes
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
-        .map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(1, Iterator::count) as u64)
-        .sum()
+    threads(rustix::process::getpid()) + processes().map(threads).sum::<u64>()
 }
 
 /// Bounds the processes and threads of the sandbox's user, for `pid` and what it starts: RLIMIT_NPROC
@@ -79,5 +114,6 @@ mod tests {
     fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 0 0 0 0 0 12 34 56 78 20 0 1";
         assert_eq!(ticks(stat), Duration::from_millis(460));
+        assert_eq!(parent(stat), Some("1"));
     }
 }

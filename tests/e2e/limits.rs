@@ -33,6 +33,22 @@ async fn a_timeout_keeps_what_was_said() {
     assert!(finished(&done) - started(&done) >= timeout);
 }
 
+/// On a cluster a connection that is cut costs a new exec, which may fail when the API server does.
+#[tokio::test]
+async fn a_timeout_does_not_cut_the_connection() {
+    let (server, client) = main_pool().await;
+    let done = bash("sleep 1000 & sleep 1000 & echo out; wait")
+        .timeout(Duration::from_millis(500))
+        .output("*")
+        .run(&client)
+        .await
+        .timed_out();
+    assert_eq!(done.out(), "out\n");
+    let cut = |line: &str| line.contains("connection was cut") && line.contains(done.sandbox());
+    let log = server.log();
+    assert!(!log.lines().any(cut), "{log}");
+}
+
 #[tokio::test]
 async fn an_infinite_loop_times_out_whatever_it_ignores() {
     let (_server, client) = main_pool().await;
