@@ -13,6 +13,7 @@ use sandpool::{
     backend::SandboxId,
     pool::{Pool, PoolSettings, Provision, Provisioned},
 };
+use tokio::sync::watch;
 
 struct Nothing;
 
@@ -23,6 +24,7 @@ impl Provision for Nothing {
         Ok(Provisioned {
             sandbox: (),
             gone: Box::pin(std::future::pending()),
+            connected: watch::Sender::new(true),
         })
     }
 
@@ -61,6 +63,7 @@ async fn measure(leasers: u32, min_idle: u32, length: Duration) -> (u32, Duratio
         max_queued_per_caller: Some(leasers),
         max_starting: min_idle,
         start_delay: Duration::ZERO,
+        connected_idle: 500,
         max_idle_age: Duration::from_secs(3600),
     };
     let pool = Pool::spawn(settings, Arc::new(Nothing), "b");

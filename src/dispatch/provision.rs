@@ -45,6 +45,7 @@ impl Provision for SandboxProvision {
         self.metrics.warm(begun.elapsed());
         let death = sandbox.death();
         Ok(Provisioned {
+            connected: sandbox.connected(),
             sandbox,
             gone: Box::pin(async move { death.await.to_string() }),
         })

@@ -112,11 +112,7 @@ impl Default for Metrics {
                 "sandbox_delete_failures",
                 "Deletions of sandboxes that failed and are tried again",
             ),
-            reattaches: counters(
-                of,
-                "reattaches",
-                "Attempts to reach a sandbox again whose connection was cut",
-            ),
+            reattaches: counters(of, "reattaches", "Attempts to connect to a sandbox again"),
             reattach_failures: counters(
                 of,
                 "reattach_failures",

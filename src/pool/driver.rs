@@ -35,6 +35,8 @@ pub(super) struct Driver<P: Provision> {
     tasks: JoinSet<Outcome<P::Sandbox>>,
     running: HashMap<Id, Running>,
     deaths: Deaths,
+    // Of those that are warm, until they are deleted.
+    connected: HashMap<Number, watch::Sender<bool>>,
     events: Vec<Event<P>>,
     publish_at: Instant,
     // Dropped with the driver: that is how others see that it ended.
@@ -89,6 +91,7 @@ impl<P: Provision> Driver<P> {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             deaths,
+            connected: HashMap::new(),
             events: Vec::new(),
             publish_at: now(),
             _ended: ended,
@@ -184,6 +187,7 @@ impl<P: Provision> Driver<P> {
             Work::Recycle(number, sandbox) => {
                 drop(sandbox);
                 self.deaths.forget(number);
+                self.connected.remove(&number);
                 let (provision, id) = (Arc::clone(&self.provision), self.id(number));
                 self.begin(
                     number,
@@ -191,6 +195,8 @@ impl<P: Provision> Driver<P> {
                     Box::pin(async move { Outcome::Delete(provision.delete(&id).await) }),
                 );
             }
+            Work::Connect(number) => self.connect(number, true),
+            Work::Disconnect(number) => self.connect(number, false),
             Work::Abandon(number) => {
                 // Its end comes as that of any other task; only then is the sandbox deleted, so
                 // that nothing is made after the deletion has looked.
@@ -200,6 +206,13 @@ impl<P: Provision> Driver<P> {
                     }
                 }
             }
+        }
+    }
+
+    /// Nothing happens if it is being deleted already.
+    fn connect(&self, number: Number, connected: bool) {
+        if let Some(sandbox) = self.connected.get(&number) {
+            sandbox.send_replace(connected);
         }
     }
 
@@ -243,7 +256,12 @@ impl<P: Provision> Driver<P> {
 
     fn ended(&mut self, number: Number, outcome: Outcome<P::Sandbox>) {
         match outcome {
-            Outcome::Start(Ok(Provisioned { sandbox, gone })) => {
+            Outcome::Start(Ok(Provisioned {
+                sandbox,
+                gone,
+                connected,
+            })) => {
+                self.connected.insert(number, connected);
                 let dead = self.deaths.watch(number, gone);
                 self.events
                     .push(Event::Started(number, (self.id(number), sandbox)));

@@ -2,6 +2,8 @@
 
 use std::pin::Pin;
 
+use tokio::sync::watch;
+
 use crate::backend::SandboxId;
 
 /// A future on the heap that any thread may poll.
@@ -36,4 +38,6 @@ pub struct Provisioned<S> {
     /// Ends with the reason once the sandbox is dead and the cause is known. The pool then deletes
     /// it at once, even if it is leased, so nothing may still want to look at the remains.
     pub gone: BoxFuture<String>,
+    /// Told whether the sandbox shall keep its connection while it is idle, which it does at first.
+    pub connected: watch::Sender<bool>,
 }

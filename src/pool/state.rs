@@ -14,6 +14,7 @@
 //! was leased, failed or died is deleted, never leased again.
 
 mod backoff;
+mod connected;
 mod idle;
 mod recycling;
 mod starts;
@@ -28,6 +29,7 @@ use std::{
 
 pub(super) use self::backoff::Jitter;
 use self::{
+    connected::Change,
     idle::{Idle, Warm},
     recycling::Recycling,
     starts::Starts,
@@ -53,6 +55,10 @@ pub(super) enum Work<S> {
     Start(Number),
     /// Stop starting it; answer the same way, when nothing of the start runs any more.
     Abandon(Number),
+    /// Open its connection again: it is one of those that are leased next.
+    Connect(Number),
+    /// Close its connection: others are leased before it.
+    Disconnect(Number),
     /// Drop the sandbox and delete it; answer with [`State::deleted`] or [`State::delete_failed`].
     Recycle(Number, Option<S>),
 }
@@ -123,7 +129,11 @@ impl<S> State<S> {
             queue: Queue::new(settings.max_queued, caller_limit),
             starts: Starts::new(settings.max_starting, settings.start_delay, jitter),
             abandoned: BTreeSet::new(),
-            idle: Idle::new(settings.max_idle_age, jitter),
+            idle: Idle::new(
+                settings.connected_idle as usize,
+                settings.max_idle_age,
+                jitter,
+            ),
             leased: HashSet::new(),
             recycling: Recycling::new(jitter),
             work: Vec::new(),
@@ -378,6 +388,11 @@ impl<S> State<S> {
         self.warmed |= self.idle.len() + self.leased.len() >= self.min_idle as usize;
         self.retire();
         self.fill(now);
+        let changes = self.idle.changes.drain(..);
+        self.work.extend(changes.map(|change| match change {
+            Change::Connect(number) => Work::Connect(number),
+            Change::Disconnect(number) => Work::Disconnect(number),
+        }));
     }
 
     /// Replaces what is too old: the replacement first, then the old one, as long as there is

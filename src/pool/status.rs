@@ -20,6 +20,9 @@ pub struct PoolSettings {
     /// How long a start that nobody waits for is put off, so that it does not share the processor
     /// with the very program whose lease made it necessary.
     pub start_delay: Duration,
+    /// How many idle sandboxes keep a connection: those that are leased next. One without costs the
+    /// program that gets it the time to connect.
+    pub connected_idle: u32,
     /// How old an idle sandbox gets, about, before it is replaced.
     pub max_idle_age: Duration,
 }

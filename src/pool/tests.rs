@@ -29,6 +29,7 @@ fn settings() -> PoolSettings {
         max_queued_per_caller: None,
         max_starting: 4,
         start_delay: Duration::ZERO,
+        connected_idle: 500,
         max_idle_age: HOUR,
     }
 }

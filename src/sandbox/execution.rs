@@ -14,7 +14,6 @@ use super::{
     connection::{Connection, REATTACH_ATTEMPT, attempt},
     died,
     direct::Direct,
-    idle::Idle,
     inbox::Violation,
     progress::{Progress, outcome_of},
     words,
@@ -116,8 +115,8 @@ impl Sandbox {
     /// # Errors
     /// See [`NotConfirmed`].
     pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
-        if let Some(connection) = self.idle.take().and_then(Idle::take) {
-            self.connection = connection;
+        if let Some(idle) = self.idle.take() {
+            self.connection = idle.take();
         }
         let mut progress = Progress::new(self.id.clone(), run.spec);
         let stop = progress.drive(self, run).await;
@@ -130,9 +129,12 @@ impl Sandbox {
     }
 
     async fn open(&mut self, execution_id: &str, progress: &mut Progress) -> Result<Link, String> {
-        let call = match self.connection.waiting_call.take() {
+        let Some(connection) = &mut self.connection else {
+            return Err("there is no connection".into());
+        };
+        let call = match connection.waiting_call.take() {
             Some(call) => call,
-            None => Call::begin(&self.connection.channel).await?,
+            None => Call::begin(&connection.channel).await?,
         };
         let credits = (1..)
             .zip(&progress.streams)
@@ -180,7 +182,7 @@ impl Sandbox {
         execution_id: &str,
         progress: &mut Progress,
     ) -> Result<Link, String> {
-        self.connection = Connection::open(&*self.backend, &self.id).await?;
+        self.connection = Some(Connection::open(&*self.backend, &self.id).await?);
         progress.outbound.restart();
         self.open(execution_id, progress).await
     }
@@ -217,8 +219,9 @@ impl Progress {
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
         let undecided = self.verdict.is_none();
-        // Cut while it was idle, and not mended yet: nothing has been said over it.
-        let cut_before = !cut && sandbox.connection.channel.has_ended();
+        // Cut or closed while it was idle, and not opened again yet: nothing has been said over it.
+        let connection = sandbox.connection.as_ref();
+        let cut_before = !cut && connection.is_none_or(|it| it.channel.has_ended());
         let (deadline, late) = if cut {
             (
                 self.deadline,

@@ -1,14 +1,16 @@
 //! The connection to a sandbox that waits: when it is cut, it is made again.
 //!
 //! An API server that restarts cuts those of all pods at once, and each would otherwise cost the
-//! request that comes next a new exec.
+//! request that comes next a new exec. Where thousands wait, those that are leased last have none until
+//! their turn comes nearer: each is work for the API server, the node and the sandbox.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -22,12 +24,11 @@ use crate::{
     metrics::Attempts,
 };
 
-/// Pauses between attempts, the first and the longest. Each is varied by half, so that a thousand
-/// sandboxes do not come at once.
+/// Pauses between attempts, the first and the longest. Each is varied by half.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Keeps a connection open until it is taken. Dropping it closes it.
+/// Keeps a connection open until it is taken, as long as it is to be connected. Dropping it closes it.
 pub(super) struct Idle {
     connection: Arc<Mutex<Option<Connection>>>,
     _keeper: JoinSet<()>,
@@ -38,54 +39,82 @@ impl Idle {
         backend: Arc<dyn Backend>,
         id: SandboxId,
         connection: Connection,
+        connected: watch::Receiver<bool>,
         reattaches: Attempts,
     ) -> Self {
-        let channel = connection.channel.clone();
         let connection = Arc::new(Mutex::new(Some(connection)));
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(backend, id, channel, connection.clone(), reattaches));
+        let kept = connection.clone();
+        keeper.spawn(keep(backend, id, kept, connected, reattaches));
         Self {
             connection,
             _keeper: keeper,
         }
     }
 
-    /// The connection as it is, which may be cut. It is no longer looked after.
+    /// The connection as it is, which may be cut, if there is one. It is no longer looked after.
     pub(super) fn take(self) -> Option<Connection> {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connection.take()
+        lock(&self.connection).take()
     }
+}
+
+fn lock(connection: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn keep(
     backend: Arc<dyn Backend>,
     id: SandboxId,
-    mut channel: Channel,
     connection: Arc<Mutex<Option<Connection>>>,
+    mut connected: watch::Receiver<bool>,
     reattaches: Attempts,
 ) {
     let mut pause = PAUSE;
+    let mut made_at = Instant::now();
     loop {
-        let made_at = Instant::now();
-        channel.ended().await;
-        // Kubernetes accepts an exec before it has reached the node, and cuts it then.
-        pause = if made_at.elapsed() > MAX_PAUSE {
-            PAUSE
-        } else {
-            (pause * 2).min(MAX_PAUSE)
+        let channel = lock(&connection).as_ref().map(|it| it.channel.clone());
+        tokio::select! {
+            () = ended(channel) => {
+                // Kubernetes accepts an exec before it has reached the node, and cuts it then.
+                pause = if made_at.elapsed() > MAX_PAUSE {
+                    PAUSE
+                } else {
+                    (pause * 2).min(MAX_PAUSE)
+                };
+                sleep(varied(pause)).await;
+            }
+            () = until(&mut connected, false) => {}
+        }
+        lock(&connection).take();
+        until(&mut connected, true).await;
+        let made = tokio::select! {
+            made = again(&*backend, &id, pause, &reattaches) => made,
+            () = until(&mut connected, false) => continue,
         };
-        let made = again(&*backend, &id, pause, &reattaches).await;
-        channel = made.channel.clone();
+        made_at = Instant::now();
         // Taken meanwhile, it is dropped with the other owner's.
-        connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(made);
+        lock(&connection).replace(made);
         tracing::debug!(sandbox = %id, "an idle sandbox is attached again");
     }
+}
+
+/// Waits for a connection's end; there may be none.
+async fn ended(channel: Option<Channel>) {
+    if let Some(channel) = channel {
+        channel.ended().await;
+    }
+}
+
+/// Waits until it is to be connected, or not; for ever once nobody decides that any more.
+async fn until(connected: &mut watch::Receiver<bool>, wanted: bool) {
+    if connected.wait_for(|it| *it == wanted).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// So that a thousand sandboxes do not come at once.
+fn varied(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..1.5))
 }
 
 /// However often it takes. A sandbox that is dead is dropped by its pool.
@@ -96,7 +125,6 @@ async fn again(
     reattaches: &Attempts,
 ) -> Connection {
     loop {
-        sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
         let made = async {
             Connection::open(backend, id)
                 .await?
@@ -110,5 +138,6 @@ async fn again(
             }
         }
         pause = (pause * 2).min(MAX_PAUSE);
+        sleep(varied(pause)).await;
     }
 }

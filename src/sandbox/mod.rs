@@ -3,7 +3,8 @@
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
 //! - `call`: the calls on it, of which the first waits in advance
 //! - `connection`: both, and attempts to make them again
-//! - `idle`: a connection that waits, and is made again when it is cut before its use
+//! - `idle`: a connection that waits, and is made again when it is cut before its use, and closed and
+//!   opened as the pool says
 //! - `execution`: one program in it, across cut connections; `progress`: what is known of it
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
@@ -81,9 +82,12 @@ pub enum StartFailure {
 pub struct Sandbox {
     id: SandboxId,
     backend: Arc<dyn Backend>,
-    connection: Connection,
+    /// None while the sandbox is idle, and where it was not connected then.
+    connection: Option<Connection>,
     /// Instead of `connection`, until the sandbox is used.
     idle: Option<Idle>,
+    /// Whether it keeps its connection while it is idle.
+    connected: watch::Sender<bool>,
     /// By their numbers, unless they are taken.
     outputs: Vec<Option<OutputPipes>>,
     death: watch::Receiver<Option<Death>>,
@@ -174,17 +178,16 @@ impl Sandbox {
         sandbox.outputs = outputs;
         sandbox.reattaches = reattaches;
         sandbox.rehearse().await?;
-        let waiting = Connection {
-            channel: sandbox.connection.channel.clone(),
-            waiting_call: None,
-        };
-        let waiting = waiting.with_waiting_call().await;
-        sandbox.idle = Some(Idle::new(
-            sandbox.backend.clone(),
-            sandbox.id.clone(),
-            waiting.map_err(StartFailure::Agent)?,
-            sandbox.reattaches.clone(),
-        ));
+        if let Some(connection) = sandbox.connection.take() {
+            let waiting = connection.with_waiting_call().await;
+            sandbox.idle = Some(Idle::new(
+                sandbox.backend.clone(),
+                sandbox.id.clone(),
+                waiting.map_err(StartFailure::Agent)?,
+                sandbox.connected.subscribe(),
+                sandbox.reattaches.clone(),
+            ));
+        }
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
         Ok(sandbox)
@@ -203,11 +206,12 @@ impl Sandbox {
         Self {
             id,
             backend,
-            connection: Connection {
+            connection: Some(Connection {
                 channel,
                 waiting_call: None,
-            },
+            }),
             idle: None,
+            connected: watch::Sender::new(true),
             outputs: Vec::new(),
             death,
             reattaches: Attempts::default(),
@@ -244,6 +248,13 @@ impl Sandbox {
     #[must_use]
     pub const fn id(&self) -> &SandboxId {
         &self.id
+    }
+
+    /// Decides whether it keeps its connection while it is idle. Without one, the next program waits
+    /// until there is one again.
+    #[must_use]
+    pub fn connected(&self) -> watch::Sender<bool> {
+        self.connected.clone()
     }
 
     /// Resolves with the reason when the sandbox dies.

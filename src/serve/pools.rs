@@ -122,6 +122,7 @@ pub(super) fn start(
         max_queued_per_caller: Some(config.max_queued_per_caller),
         max_starting: config.max_starting,
         start_delay: config.start_delay,
+        connected_idle: config.connected_idle,
         max_idle_age: config.max_idle_age,
     };
     let pool = Pool::spawn(settings, Arc::new(provision), server);

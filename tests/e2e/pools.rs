@@ -261,3 +261,42 @@ async fn a_pool_that_cannot_start_says_why_and_others_serve() {
         .await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }
+
+#[tokio::test]
+async fn sandboxes_without_a_connection_get_one_when_they_come_to_be_leased() {
+    let pools = r#"
+[pools.main]
+min_idle = 3
+max_sandboxes = 4
+connected_idle = 1
+languages.bash = {}
+[pools.none]
+min_idle = 1
+max_sandboxes = 2
+connected_idle = 0
+languages.bash = {}
+"#;
+    let server = Server::with(pools).start();
+    let client = server.client().await;
+    let connected_again =
+        |scrape: &Scrape, pool| scrape.value("sandpool_reattaches_total", &[("pool", pool)]);
+    let scrape = server.scrape().await;
+    assert_eq!(connected_again(&scrape, "main"), 0.0);
+    bash("echo first").run(&client).await.printed("first\n");
+    let next = |scrape: &Scrape| connected_again(scrape, "main") >= 1.0;
+    server
+        .scrape_that("a connection for the next one", next)
+        .await;
+    // More at once than are connected.
+    let all = ["a", "b", "c"].map(|word| {
+        let client = client.clone();
+        async move { bash(&format!("echo {word}")).run(&client).await.out() }
+    });
+    let [a, b, c] = all.map(tokio::spawn);
+    let said = [a.await.unwrap(), b.await.unwrap(), c.await.unwrap()];
+    assert_eq!(said, ["a\n", "b\n", "c\n"]);
+
+    let done = bash("echo it").pool("none").run(&client).await;
+    done.printed("it\n");
+    assert!(connected_again(&server.scrape().await, "none") >= 1.0);
+}

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Number, backoff::Jitter};
+use super::{
+    Number,
+    backoff::Jitter,
+    connected::{Change, Connected},
+};
 
 /// How long one that is too old may wait for its replacement. Past that it goes anyway: a lease
 /// that it got now could be cut by the sandbox's own last deadline, ten minutes after.
@@ -29,17 +33,22 @@ pub(super) struct Idle<S> {
     // recently makes none of them faster, since none was used. Numbers count up, so they are in
     // order of age, and one that dies leaves from the middle.
     warm: BTreeMap<Number, Warm<S>>,
+    connected: Connected,
+    /// Of connections; taken by whoever sees to them.
+    pub(super) changes: Vec<Change>,
     expired: usize,
     // Not after the first moment at which one of them expires or has overstayed.
     next_look: Option<Instant>,
 }
 
 impl<S> Idle<S> {
-    pub(super) fn new(max_age: Duration, jitter: Jitter) -> Self {
+    pub(super) fn new(connected: usize, max_age: Duration, jitter: Jitter) -> Self {
         Self {
             max_age: max_age.min(FOR_EVER),
             jitter,
             warm: BTreeMap::new(),
+            connected: Connected::new(connected),
+            changes: Vec::new(),
             expired: 0,
             next_look: None,
         }
@@ -73,12 +82,12 @@ impl<S> Idle<S> {
             expired: false,
         };
         self.warm.insert(number, warm);
+        self.changes.extend(self.connected.add(number));
     }
 
     pub(super) fn pop_oldest(&mut self) -> Option<(Number, Warm<S>)> {
-        let (number, warm) = self.warm.pop_first()?;
-        self.expired -= usize::from(warm.expired);
-        Some((number, warm))
+        let number = *self.warm.first_key_value()?.0;
+        self.remove(number).map(|warm| (number, warm))
     }
 
     /// Takes one that is too old.
@@ -92,6 +101,7 @@ impl<S> Idle<S> {
 
     pub(super) fn remove(&mut self, number: Number) -> Option<Warm<S>> {
         let warm = self.warm.remove(&number)?;
+        self.changes.extend(self.connected.remove(number));
         self.expired -= usize::from(warm.expired);
         Some(warm)
     }

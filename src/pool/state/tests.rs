@@ -15,6 +15,7 @@ fn settings() -> PoolSettings {
         max_queued_per_caller: None,
         max_starting: 4,
         start_delay: Duration::ZERO,
+        connected_idle: 500,
         max_idle_age: Duration::from_secs(3600),
     }
 }
@@ -66,7 +67,7 @@ impl Fixture {
                     failed += 1;
                 }
                 Work::Recycle(number, _) => self.state.deleted(number, self.now),
-                Work::Abandon(_) => panic!("nothing was abandoned"),
+                other => panic!("unexpected: {other:?}"),
             }
         }
         failed

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     backend::SandboxId,
@@ -158,6 +158,7 @@ impl Provision for Memory {
         Ok(Provisioned {
             sandbox: name.into(),
             gone,
+            connected: watch::Sender::new(true),
         })
     }
 

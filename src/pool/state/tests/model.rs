@@ -1,6 +1,6 @@
 //! Random events against a model that knows what must never happen.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -69,6 +69,8 @@ struct Model {
     pool: Fixture,
     settings: PoolSettings,
     sandboxes: BTreeMap<Number, Phase>,
+    /// Idle ones that have no connection.
+    disconnected: BTreeSet<Number>,
     started: u64,
     queue: VecDeque<(Ticket, u8)>,
     closed: bool,
@@ -80,6 +82,7 @@ impl Model {
             pool: Fixture::new(&settings),
             settings,
             sandboxes: BTreeMap::new(),
+            disconnected: BTreeSet::new(),
             started: 0,
             queue: VecDeque::new(),
             closed: false,
@@ -252,6 +255,8 @@ impl Model {
                     assert!(self.sandboxes.len() as u32 <= self.settings.max_sandboxes);
                     assert!(self.count(&[Phase::Starting]) <= self.settings.max_starting);
                 }
+                Work::Connect(number) => assert!(self.disconnected.remove(&number)),
+                Work::Disconnect(number) => assert!(self.disconnected.insert(number)),
                 Work::Abandon(number) => {
                     assert_eq!(self.set(number, Phase::Abandoned), Some(Phase::Starting));
                 }
@@ -282,6 +287,16 @@ impl Model {
             status.queued == 0 || status.idle == 0,
             "one waits while one is idle"
         );
+        let idle = self.sandboxes.iter();
+        let idle = idle.filter(|(_, phase)| **phase == Phase::Idle);
+        let last = idle.skip(self.settings.connected_idle as usize);
+        let last: BTreeSet<Number> = last.map(|(number, _)| *number).collect();
+        self.disconnected
+            .retain(|number| self.sandboxes.get(number) == Some(&Phase::Idle));
+        assert!(
+            self.closed || self.disconnected == last,
+            "others are connected than those that are leased next"
+        );
     }
 
     /// From now on everything succeeds.
@@ -303,11 +318,13 @@ proptest! {
         min_idle in 0..4_u32,
         max_queued in 0..5_u32,
         max_starting in 1..4_u32,
+        connected_idle in 0..4_u32,
     ) {
         let mut model = Model::new(PoolSettings {
             min_idle,
             max_queued,
             max_starting,
+            connected_idle,
             max_idle_age: Duration::from_secs(600),
             ..settings()
         });
