@@ -12,7 +12,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     Server,
@@ -21,6 +21,7 @@ use common::{
     sample::{execute, print_stages, stage},
     setting,
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 async fn compare(name: &str, preload: &[&str], source: &str) {
     let samples = setting("SAMPLES", 300);
@@ -30,7 +31,8 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
     ))
     .await;
     let mut client = server.client();
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    let mut health = HealthClient::new(server.channel.clone());
+    let (mut ours, mut floor, mut nothing) = (Vec::new(), Vec::new(), Vec::new());
     for sample in 0..samples {
         let like = server.sandboxes().pop().unwrap();
         let waiting = Floor::start(&like, &preload.join(" "), source);
@@ -47,6 +49,10 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
             ours.push(execute(&mut client, source).await);
             server.settled().await;
         }
+        tokio::time::sleep(idle).await;
+        let begun = Instant::now();
+        health.check(HealthCheckRequest::default()).await.unwrap();
+        nothing.push(begun.elapsed());
     }
 
     println!("\n{name}, n = {samples} fresh sandboxes a side, idle for {idle:?} before\n");
@@ -81,6 +87,10 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
         floor.iter().map(|s| s.end_of_output).collect(),
     );
     print_stages(&ours);
+    let [p50, p99] = [0.5, 0.99].map(|q| ms(quantile(&mut nothing, q)));
+    println!(
+        "  a call of the same server's that does nothing, after the same idle time: {p50} {p99}"
+    );
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -70,7 +70,7 @@ impl Cluster {
              languages.python.interpreter = \"/usr/bin/python3\"\n\
              limits.max.output = \"4GiB\"\n\
              [pools.default.pod]\nimage = {sandbox:?}\n\
-             cpus_requested = 0.01\nmemory_requested = \"16MiB\"\n"
+             cpus_requested = 0.2\nmemory_requested = \"64MiB\"\n"
         ))
         .await
     }
