@@ -80,15 +80,7 @@ impl Reaper {
     pub(crate) fn adopt(&self, pid: Pid) -> Option<Process> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // While the lock is held nobody is reaped, so a child's pid is still its own.
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-        let parent: u32 = stat
-            .rsplit(')')
-            .next()?
-            .split_whitespace()
-            .nth(1)?
-            .parse()
-            .ok()?;
-        if parent != std::process::id() {
+        if parent(pid)? != std::process::id() {
             return None;
         }
         let (sender, exit) = oneshot::channel();
@@ -106,6 +98,24 @@ impl Reaper {
             }
         }
     }
+}
+
+/// A process's parent, if the process is there; 0 is one outside of this PID namespace.
+pub(crate) fn parent(pid: Pid) -> Option<u32> {
+    fields_after_name(&stat(pid)).nth(1)?.parse().ok()
+}
+
+/// /proc/[pid]/stat (proc(5)); empty if the process is gone.
+pub(crate) fn stat(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default()
+}
+
+/// The fields from the third on. The second, a name in parentheses, may hold blanks.
+pub(crate) fn fields_after_name(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
 }
 
 /// Any child that has ended.

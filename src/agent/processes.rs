@@ -4,7 +4,7 @@ use std::{collections::HashSet, io, time::Duration};
 
 use rustix::process::{Pid, Resource, Rlimit};
 
-use crate::reaper::kill;
+use crate::reaper::{fields_after_name, kill, parent, stat};
 
 /// CPU time that a process has used so far; zero if it is gone.
 pub(super) fn cpu_time(pid: Pid) -> Duration {
@@ -12,11 +12,8 @@ pub(super) fn cpu_time(pid: Pid) -> Duration {
 }
 
 /// Sums utime and stime of /proc/[pid]/stat (proc(5), fields 14 and 15), which are in 1/100 s.
-/// The second field, a name in parentheses, may hold blanks.
 fn ticks(stat: &str) -> Duration {
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let total: u64 = after_name
-        .split_whitespace()
+    let total: u64 = fields_after_name(stat)
         .skip(11)
         .take(2)
         .filter_map(|field| field.parse::<u64>().ok())
@@ -64,17 +61,7 @@ fn processes() -> impl Iterator<Item = Pid> {
 /// Whether a process was started by exec from outside the sandbox: such a one has no parent in here, and
 /// nobody in here can become one.
 pub(super) fn comes_from_outside(pid: Pid) -> bool {
-    parent(&stat(pid)) == Some("0")
-}
-
-/// The fourth field; the second, a name in parentheses, may hold blanks.
-fn parent(stat: &str) -> Option<&str> {
-    stat.rsplit(')').next()?.split_whitespace().nth(1)
-}
-
-/// /proc/[pid]/stat (proc(5)); empty if the process is gone.
-fn stat(pid: Pid) -> String {
-    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default()
+    parent(pid) == Some(0)
 }
 
 /// Processes and threads in the sandbox now, this one's included.
@@ -114,6 +101,6 @@ mod tests {
     fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 0 0 0 0 0 12 34 56 78 20 0 1";
         assert_eq!(ticks(stat), Duration::from_millis(460));
-        assert_eq!(parent(stat), Some("1"));
+        assert_eq!(fields_after_name(stat).nth(1), Some("1"));
     }
 }

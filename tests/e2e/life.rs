@@ -32,13 +32,7 @@ fn with_grace(grace: &str) -> String {
 }
 
 async fn running(client: &Client) -> Execution {
-    let mut execution = bash("echo ready; cat")
-        .stdin_open()
-        .timeout(PATIENCE)
-        .start(client)
-        .await;
-    execution.until_stdout("ready").await;
-    execution
+    ready(bash("echo ready; cat"), client).await
 }
 
 async fn watch_health(client: &Client) -> Streaming<HealthCheckResponse> {

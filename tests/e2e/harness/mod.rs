@@ -28,7 +28,7 @@ pub use self::{
     client::Client,
     execution::{Done, Execution},
     host::kill,
-    pools::{next_that, occupy},
+    pools::{next_that, occupy, ready},
     proxy::Proxy,
     scrape::Scrape,
     server::{Server, state_dir},

@@ -2,7 +2,7 @@
 
 use tonic::Streaming;
 
-use super::{Client, Execution, PATIENCE, bash, soon, v1};
+use super::{Client, Execution, PATIENCE, Spec, bash, soon, v1};
 
 impl Client {
     pub async fn pool(&self, name: &str) -> v1::Pool {
@@ -80,12 +80,12 @@ impl Client {
 
 /// A program that has a sandbox of the pool until its stdin is closed.
 pub async fn occupy(client: &Client, pool: &str) -> Execution {
-    let mut execution = bash("echo ready; cat > /dev/null")
-        .pool(pool)
-        .stdin_open()
-        .timeout(PATIENCE)
-        .start(client)
-        .await;
+    ready(bash("echo ready; cat > /dev/null").pool(pool), client).await
+}
+
+/// A program that says when it is ready, and then reads its stdin.
+pub async fn ready(program: Spec, client: &Client) -> Execution {
+    let mut execution = program.stdin_open().timeout(PATIENCE).start(client).await;
     execution.until_stdout("ready").await;
     execution
 }
