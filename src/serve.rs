@@ -10,6 +10,7 @@ pub(crate) mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -103,6 +104,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
     announce: impl FnOnce(Running),
 ) -> Result<(), ServeError> {
+    raise_descriptor_limit()?;
     let (listener, address) = bind(config.listen).await?;
     let for_metrics = match config.metrics.listen {
         Some(address) => Some(bind(address).await?),
@@ -134,6 +136,20 @@ pub async fn run(
     // The last sandbox is gone by now, or its grace time is over: the state directory goes, too.
     place.close().await;
     result
+}
+
+/// From now on this process may have as many descriptors as it is allowed to: a sandbox on this machine
+/// takes a dozen, one that is attached in a cluster takes one.
+fn raise_descriptor_limit() -> Result<(), ServeError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).map_err(|error| ServeError::Machine {
+        step: "raise the limit of open files",
+        source: error.into(),
+    })
 }
 
 type Parts = (Arc<Dispatcher>, Arc<crate::api::Pools>);

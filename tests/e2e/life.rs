@@ -132,6 +132,18 @@ async fn a_shutdown_without_work_is_quick_even_while_a_client_stays() {
 }
 
 #[tokio::test]
+async fn a_server_may_open_as_many_files_as_the_machine_lets_it() {
+    let server = Server::with(SMALL).start_cold();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = files.unwrap().split_whitespace().collect();
+    // Soft and hard.
+    assert_eq!(words[3], words[4]);
+}
+
+#[tokio::test]
 async fn a_server_that_is_ended_while_it_starts_leaves_nothing() {
     let server = Server::with(SMALL).start_cold();
     server.end();

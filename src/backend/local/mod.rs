@@ -21,7 +21,7 @@ mod template;
 use std::{io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::Pid;
 use tokio::{net::UnixStream, sync::watch, time::Instant};
 
 pub use cgroup::Cgroups;
@@ -52,8 +52,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes the machine into use: from now on this process reaps the orphans of its children, and
-    /// has as many descriptors as it may, since each sandbox takes a dozen.
+    /// Takes the machine into use: from now on this process reaps the orphans of its children.
     ///
     /// # Errors
     /// When the kernel refuses that.
@@ -66,12 +65,6 @@ impl Machine {
     ) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(Pid::INIT))?;
         priority::server_first();
-        let limit = rustix::process::getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        rustix::process::setrlimit(Resource::Nofile, raised)?;
         Ok(Self {
             reaper: Reaper::start()?,
             cgroups: Arc::new(cgroups),

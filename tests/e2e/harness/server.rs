@@ -19,12 +19,15 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit},
 };
 use tempfile::TempDir;
 use tokio::io::AsyncBufReadExt;
 
 use super::{PATIENCE, cluster, host};
+
+/// How many files a server may have open unless it asks for more: too few for a pool.
+const FEW_FILES: u64 = 64;
 
 /// A new state directory, which several servers may share.
 pub fn state_dir() -> Arc<TempDir> {
@@ -137,10 +140,14 @@ fn name_in(log: &str) -> String {
 fn spawn(mut command: Command) -> Child {
     type Request = (Command, mpsc::Sender<Child>);
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
-    // SAFETY: prctl is async-signal-safe and takes numbers only.
+    // SAFETY: prctl and setrlimit are async-signal-safe, and are given numbers only.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            // As a shell or a service manager leaves it: fewer open files than are allowed.
+            let limit = getrlimit(Resource::Nofile);
+            let current = Some(FEW_FILES);
+            setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
             Ok(())
         });
     }
@@ -260,9 +267,14 @@ impl Server {
     fn signal(&self, signal: i32) {
         // The child has not been waited for, so its pid is still its own.
         if self.ended.lock().unwrap().is_none() {
-            let pid = i32::try_from(self.child.lock().unwrap().id()).unwrap();
+            let pid = i32::try_from(self.pid()).unwrap();
             host::kill(pid, signal);
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
     }
 
     /// Waits for its end.
