@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test bench cluster test-cluster bench-cluster cluster-down clean
+.PHONY: serve rust install build server agent check deny test bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -70,6 +70,10 @@ test-cluster: agent
 ## bench-cluster: the figures of docs/benchmarks.md, on the cluster that `make cluster` made
 bench-cluster: build
 	tests/cluster/bench "$(CURDIR)/target/release/sandpool-agent" $(CARGO)
+
+## bench-many-pods: what a server needs for 5,000 idle pods, by an API server that follows a script
+bench-many-pods: server
+	$(CARGO) bench --locked --bench many_pods
 
 cluster-down:
 	$(SUDO) tests/cluster/cluster down

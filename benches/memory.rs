@@ -1,7 +1,7 @@
 //! Memory of an idle sandbox, host-wide: the server's share, gVisor's processes, the spares.
 //!
 //! The same pool is measured with few and with many idle sandboxes; a sandbox's share is the
-//! difference, divided. PSS (proc(5), smaps_rollup) counts a page that processes share once.
+//! difference, divided. PSS counts a page that processes share once.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -13,14 +13,14 @@ mod common;
 
 use std::{collections::BTreeMap, fs};
 
-use common::{Server, setting};
+use common::{Server, process, setting};
 use sandpool::proto::v1::{ResizePoolRequest, pool_service_client::PoolServiceClient};
 
 const FEW: u32 = 2;
 
 /// PSS in KiB of the processes of each kind.
 fn pss(server: &Server) -> BTreeMap<String, f64> {
-    let mut by_kind = BTreeMap::from([("server".to_owned(), process_pss(server.pid()))]);
+    let mut by_kind = BTreeMap::from([("server".to_owned(), process::pss(server.pid()))]);
     let sandboxes = server.sandboxes();
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse().ok()) else {
@@ -38,19 +38,10 @@ fn pss(server: &Server) -> BTreeMap<String, f64> {
                 name if name.contains("sandbox") => "sentry, with the memory of all inside",
                 _ => "systrap's stubs",
             };
-            *by_kind.entry(kind.to_owned()).or_default() += process_pss(pid);
+            *by_kind.entry(kind.to_owned()).or_default() += process::pss(pid);
         }
     }
     by_kind
-}
-
-fn process_pss(pid: u32) -> f64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok())
-        .unwrap_or(0.0)
 }
 
 async fn measure(name: &str, language: &str) {

@@ -9,6 +9,7 @@
 
 pub mod floor;
 pub mod loud;
+pub mod process;
 pub mod sample;
 
 use std::{
