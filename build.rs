@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let agent = protox::compile(AGENT, ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".sandpool.agent.v1")
+        .codec_path("crate::proto::SmallBuffers")
         .skip_debug([".sandpool.agent.v1"])
         .compile_fds(agent)?;
 

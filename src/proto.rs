@@ -7,6 +7,12 @@
     unreachable_pub
 )]
 
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::codec::{BufferSettings, Codec};
+use tonic_prost::ProstCodec;
+
 /// sandpool.v1, what clients speak.
 #[cfg(feature = "server")]
 pub mod v1 {
@@ -19,4 +25,39 @@ pub mod v1 {
 /// sandpool.agent.v1, what server and agent speak.
 pub mod agent {
     tonic::include_proto!("sandpool.agent.v1");
+}
+
+/// What a buffer for messages holds at first, and how much more it holds then: most messages to and
+/// from an agent are smaller.
+const BUFFER: usize = 512;
+/// How much is encoded before it is handed to HTTP/2; tonic's own number.
+const HANDED_ON: usize = 32 * 1024;
+
+/// tonic's codec with small buffers, for agents: each sandbox that waits has a call open, and thousands
+/// may wait. Tonic's buffers begin with 8 KiB.
+pub struct SmallBuffers<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for SmallBuffers<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for SmallBuffers<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
+    type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, HANDED_ON))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, HANDED_ON))
+    }
 }

@@ -110,7 +110,7 @@ for line in iter(input, 'end'):
     let id = execution.started().await;
     execution.send("a\n").await;
     execution.until_stdout("a\n").await;
-    // Frozen, it answers no keepalive, so the connection is given up after 25 s.
+    // Frozen, it answers no keepalive, so the connection is given up after 30 s.
     server.sandbox(&id).signal(libc::SIGSTOP);
     execution.send("b\n").await;
     server

@@ -9,7 +9,7 @@
 //! - `lost`: sandboxes that are not reached again
 //! - `program`: a sandbox with a program; `relay`: the connections
 //!
-//! A connection that stalls for ever is ended by h2's keepalive after 25 s, which is too long for
+//! A connection that stalls for ever is ended by h2's keepalive after 30 s, which is too long for
 //! a test here; what follows is the same as after a cut.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

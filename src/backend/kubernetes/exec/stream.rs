@@ -21,8 +21,9 @@ use super::frames::{self, End, FrameError, Incoming};
 
 /// What one message of the other side's holds at most; the API server sends 32 KiB in practice.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Memory that each connection has all the time.
-const READ_BUFFER: usize = 16 * 1024;
+/// Memory that each connection has all the time, and what one read takes at most: out of what TLS has
+/// deciphered already, so a small one costs no system calls.
+const READ_BUFFER: usize = 2 * 1024;
 /// How much waits for a slow network before writing has to wait, too.
 const WRITE_BUFFER: usize = 256 * 1024;
 /// What one message to the program holds at most. The API server takes up to 32 MiB, the kubelet
