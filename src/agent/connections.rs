@@ -25,7 +25,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use super::{First, SOCKET, processes, server::Agent};
+use super::{First, SOCKET, attached::Attached, processes, server::Agent};
 use crate::proto::agent::agent_service_server::AgentServiceServer;
 
 /// Larger than what one stream may have under way (see the server's `sandbox::channel`), so that
@@ -39,7 +39,7 @@ const MAX_STREAMS: u32 = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves all connections for as long as the sandbox lives.
-pub(super) async fn serve(agent: Agent, first: First) -> io::Result<()> {
+pub(super) async fn serve(agent: Agent, attached: Attached, first: First) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
     // Each connection's task ends with the connection.
     if first == First::Stdio {
@@ -49,10 +49,11 @@ pub(super) async fn serve(agent: Agent, first: First) -> io::Result<()> {
     }
     loop {
         let (attach, _) = listener.accept().await?;
-        let agent = agent.clone();
+        let (agent, attached) = (agent.clone(), attached.clone());
         tokio::spawn(async move {
             // Whoever is not let in is not answered.
             if let Ok((stdin, stdout)) = admit(&attach).await {
+                let _attachment = attached.one_more();
                 serve_connection(agent, stdin, stdout, Some(attach)).await;
             }
         });

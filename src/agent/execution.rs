@@ -241,7 +241,7 @@ impl Execution {
         let interpreters = &self.sandbox.interpreters;
         let prepared = self.sandbox.prepared();
         let prepared = prepared.map_err(|e| format!("cannot read /proc/meminfo: {e}"))?;
-        let processes = prepared.limit(start.processes);
+        let processes = self.sandbox.limit(&prepared, start.processes);
         match &start.program {
             Some(start::Program::Code(code)) => interpreters
                 .run(code.clone(), &env, directory, processes)

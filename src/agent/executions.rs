@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
-    execution::Execution, interpreters::Interpreters, memory::MemoryWatch, pipes::DirectPair,
-    processes,
+    attached::Attached, execution::Execution, interpreters::Interpreters, memory::MemoryWatch,
+    pipes::DirectPair, processes,
 };
 use crate::proto::agent::PrepareRequest;
 
 /// What every execution needs of the sandbox.
 pub(super) struct Sandbox {
     pub(super) interpreters: Arc<Interpreters>,
+    attached: Attached,
     prepared: Mutex<Option<Prepared>>,
 }
 
@@ -21,14 +22,8 @@ pub(super) struct Sandbox {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) memory: Arc<MemoryWatch>,
+    /// Of the agent and the spares.
     threads: u64,
-}
-
-impl Prepared {
-    /// How many processes and threads the sandbox's user may have while a program may have so many.
-    pub(super) fn limit(&self, processes: u32) -> u64 {
-        u64::from(processes) + self.threads
-    }
 }
 
 impl Sandbox {
@@ -40,10 +35,15 @@ impl Sandbox {
         }
         let now = Prepared {
             memory: Arc::new(MemoryWatch::new()?),
-            threads: processes::count_threads(),
+            threads: processes::count_threads().saturating_sub(self.attached.count()),
         };
         *prepared = Some(now.clone());
         Ok(now)
+    }
+
+    /// How many processes and threads the sandbox's user may have while a program may have so many.
+    pub(super) fn limit(&self, prepared: &Prepared, processes: u32) -> u64 {
+        u64::from(processes) + prepared.threads + self.attached.count()
     }
 }
 
@@ -54,10 +54,11 @@ pub(super) struct Executions {
 }
 
 impl Executions {
-    pub(super) fn new(interpreters: Arc<Interpreters>) -> Self {
+    pub(super) fn new(interpreters: Arc<Interpreters>, attached: Attached) -> Self {
         Self {
             sandbox: Arc::new(Sandbox {
                 interpreters,
+                attached,
                 prepared: Mutex::default(),
             }),
             by_id: Mutex::default(),

@@ -1,6 +1,7 @@
 //! The agent: PID 1 of a sandbox, and the only thing in it that the server speaks to.
 //!
-//! - `connections`: the byte streams that the server comes in by, and who may bring one
+//! - `connections`: the byte streams that the server comes in by, and who may bring one;
+//!   `attached`: how many processes did
 //! - `server`: the gRPC service on each of them
 //! - `crate::reaper`: starting processes and waiting for them
 //! - `executions`: which executions there are; `execution`: one of them, from start to exit, and its pipes
@@ -15,6 +16,7 @@
 //! and that is the sandbox's own end: nothing outside believes what it says (see docs/security.md).
 
 mod attach;
+mod attached;
 mod boot;
 mod connections;
 mod execution;
@@ -73,12 +75,14 @@ pub fn run(first: First) -> io::Result<()> {
     runtime.block_on(async {
         let reaper = Reaper::start()?;
         let interpreters = Arc::new(interpreters::Interpreters::new(reaper));
-        let agent = server::Agent::new(executions::Executions::new(interpreters));
+        let attached = attached::Attached::default();
+        let executions = executions::Executions::new(interpreters, attached.clone());
+        let agent = server::Agent::new(executions);
         // The kernel ignores what PID 1 has no handler for, and whoever asks would have to wait
         // for the time until it kills. With PID 1 everything else in the sandbox ends.
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            ended = connections::serve(agent, first) => ended,
+            ended = connections::serve(agent, attached, first) => ended,
             _ = terminate.recv() => Ok(()),
         }
     })

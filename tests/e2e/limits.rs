@@ -203,10 +203,8 @@ async fn a_disk_limit_below_the_volumes_ends_the_program() {
     assert_eq!(done.out(), "begins\n");
 }
 
-#[tokio::test]
-async fn a_fork_bomb_stays_within_its_processes() {
-    let (_server, client) = main_pool().await;
-    let source = "
+/// Forks until that is refused, and prints errno and how many children there are.
+const FORKS: &str = "
 import os, time
 made = 0
 try:
@@ -218,21 +216,40 @@ try:
 except OSError as e:
     print(e.errno, made)
 ";
-    let done = python(source)
-        .limits(|limits| limits.processes = 20)
-        .run(&client)
-        .await
-        .exited(0);
+
+/// How many children a program could have that may have 20 processes.
+async fn children(client: &Client) -> u32 {
+    let spec = python(FORKS).limits(|limits| limits.processes = 20);
+    let done = spec.run(client).await.exited(0);
     let out = done.out();
-    let numbers: Vec<u32> = out
-        .split_whitespace()
-        .map(|word| word.parse().unwrap())
-        .collect();
-    assert_eq!(numbers[0], 11, "EAGAIN: {out}");
-    assert!(
-        (15..=24).contains(&numbers[1]),
-        "the program and its children are about 20: {out}"
-    );
+    let made = out.strip_prefix("11 ").expect("EAGAIN, and a number");
+    made.trim_end().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_fork_bomb_stays_within_its_processes() {
+    let (_server, client) = main_pool().await;
+    let children = children(&client).await;
+    // The program and its children are about 20.
+    assert!((15..=24).contains(&children), "{children}");
+}
+
+/// After a cut the agent may hold the old connection yet, whose process is of the program's user.
+#[tokio::test]
+async fn what_connects_to_the_agent_is_not_counted_among_the_programs_processes() {
+    let server =
+        Server::with("[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\nlanguages.python = {}");
+    let server = server.start();
+    let client = server.client().await;
+    let alone = children(&client).await;
+    client.wait_full("main").await;
+    let next = server.sandbox(&server.sandboxes("main")[0]);
+    let attached = [(); 3].map(|()| next.attach());
+    assert_eq!(children(&client).await, alone);
+    for mut connection in attached {
+        // It ends with the sandbox.
+        connection.wait().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -57,6 +57,13 @@ pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
     }
 }
 
+/// A command in a pod's container, which is still to be named.
+pub fn exec(pod: &str) -> Command {
+    let mut command = Command::new("kubectl");
+    command.args(["--namespace", NAMESPACE, "exec", "--stdin", pod, "--"]);
+    command
+}
+
 /// The names of the server's pods.
 pub fn pods(server: &str) -> Vec<String> {
     let owner = format!("--selector={OWNER}={server}");

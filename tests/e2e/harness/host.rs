@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Sends a signal to a process of this machine.
@@ -90,6 +91,14 @@ pub fn signal(server: &str, sandbox: &str, signal: i32) {
         .flat_map(|dir| processes_in(dir))
         .find(|pid| command_line(*pid).starts_with("runsc-sandbox"));
     kill(found.expect("the sandbox has a gVisor process"), signal);
+}
+
+/// A command in a sandbox, which is still to be named. `dir`: where the sandbox keeps what it has.
+pub fn exec(dir: &Path, sandbox: &str) -> Command {
+    let mut command = Command::new("runsc");
+    command.arg("--root").arg(dir.join("state"));
+    command.args(["exec", "--cwd", "/", "--user", "65532:65532", sandbox]);
+    command
 }
 
 /// The ids of a server's sandboxes.

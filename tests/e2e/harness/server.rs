@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -300,6 +300,7 @@ impl Server {
     pub fn sandbox(&self, id: &str) -> SandboxFromOutside {
         SandboxFromOutside {
             server: self.name.clone(),
+            dir: self.state_dir.path().join(&self.name).join(id),
             id: id.to_owned(),
         }
     }
@@ -378,6 +379,8 @@ fn sandboxes(server: &str) -> Vec<String> {
 /// One sandbox, seen from outside.
 pub struct SandboxFromOutside {
     server: String,
+    /// Where a local one keeps what it has.
+    dir: PathBuf,
     id: String,
 }
 
@@ -394,5 +397,22 @@ impl SandboxFromOutside {
         } else {
             host::signal(&self.server, &self.id, signal);
         }
+    }
+
+    /// Connects to its agent once more, as the server does after a cut, and says nothing: the
+    /// connection lasts until the child's stdin is closed.
+    pub fn attach(&self) -> Child {
+        let mut command = if cluster::is_used() {
+            cluster::exec(&self.id)
+        } else {
+            host::exec(&self.dir, &self.id)
+        };
+        command.args(["/sandpool/agent", "attach"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut attached = spawn(command);
+        // HTTP/2's own greeting: the agent has taken the connection.
+        let greeting = attached.stdout.as_mut().unwrap().read_exact(&mut [0; 9]);
+        greeting.expect("the agent greets");
+        attached
     }
 }
