@@ -1,15 +1,14 @@
 //! How fast a loud program is read, beside `kubectl exec`, and what others see meanwhile.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use crate::{
-    Cluster, NAMESPACE, PROGRAM,
+    Cluster, NAMESPACE,
     common::{
-        Server,
-        loud::{loud, loud_beside_stderr, print_rates, through_a_pipe, through_sandpool},
-        ms, quantile,
-        sample::execute,
-        setting,
+        loud::{
+            loud, loud_beside_stderr, print_rates, through_a_pipe, through_sandpool, ticks_during,
+        },
+        ms, quantile, setting,
     },
     floor::SleepingPod,
 };
@@ -35,35 +34,22 @@ pub(crate) async fn measure(cluster: &Cluster) {
     print_rates(&mut [("Sandpool", ours), ("kubectl exec to a pipe", kubectl)]);
 
     let source = loud_beside_stderr(megabytes);
-    let (rate, mut delays) = through_sandpool(&mut server.client(), &source, megabytes).await;
-    println!(
-        "\nstderr of the same program meanwhile ({rate:.0} MB/s on stdout), from write to client, \
-         n = {}: p50 {} ms, p99 {} ms",
-        delays.len(),
-        ms(quantile(&mut delays, 0.5)),
-        ms(quantile(&mut delays, 0.99))
+    let (rate, delays) = through_sandpool(&mut server.client(), &source, megabytes).await;
+    println!("\nA line every 10 ms on stderr, from write to client, meanwhile:\n");
+    print_delays(
+        &format!("of the same program ({rate:.0} MB/s on stdout)"),
+        delays,
     );
     drop(server);
-    beside(&cluster.server(2, 3).await, megabytes).await;
+
+    let server = cluster.server(2, 2).await;
+    let (source, mut client) = (loud(megabytes), server.client());
+    let loud = through_sandpool(&mut client, &source, megabytes);
+    let delays = ticks_during(&mut server.client(), loud).await;
+    print_delays("of a program in another pod", delays);
 }
 
-/// Another program while one is loud.
-async fn beside(server: &Server, megabytes: usize) {
-    let source = loud(megabytes);
-    let mut client = server.client();
-    let mut loud = std::pin::pin!(through_sandpool(&mut client, &source, megabytes));
-    let mut other = server.client();
-    let mut first_outputs = Vec::new();
-    loop {
-        tokio::select! {
-            _ = &mut loud => break,
-            sample = execute(&mut other, PROGRAM) => first_outputs.push(sample.first_output),
-        }
-    }
-    println!(
-        "\nprint(1) in another pod meanwhile, request to first output, waiting for a pod included, \
-         n = {}: p50 {} ms",
-        first_outputs.len(),
-        ms(quantile(&mut first_outputs, 0.5)),
-    );
+fn print_delays(whose: &str, mut delays: Vec<Duration>) {
+    let [p50, p99] = [0.5, 0.99].map(|q| ms(quantile(&mut delays, q)));
+    println!("{whose}: n = {}, p50 {p50} ms, p99 {p99} ms", delays.len());
 }

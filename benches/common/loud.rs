@@ -3,10 +3,13 @@
 use std::{
     io::Read,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sandpool::proto::v1::{self, ExecuteRequest, execute_request, execute_response::Event};
+use sandpool::proto::v1::{
+    self, ExecuteRequest, ExecuteResponse, execute_request, execute_response::Event,
+};
+use tonic::Streaming;
 
 use super::{Executions, python};
 
@@ -17,20 +20,42 @@ pub fn loud(megabytes: usize) -> String {
     )
 }
 
-/// Writes a time to stderr every 10 ms while a thread is loud on stdout.
+/// Writes the time to stderr every 10 ms.
+pub const TICKS: &str = "
+import sys, time
+def tick():
+    while True:
+        sys.stderr.write(f'{time.time_ns()}\\n')
+        time.sleep(.01)
+";
+
+/// Ticks in a thread while it is loud on stdout.
 pub fn loud_beside_stderr(megabytes: usize) -> String {
-    format!(
-        "import threading, time, sys\ndef tick():\n while True:\n  sys.stderr.write(f'{{time.time_ns()}}\\n'); time.sleep(.01)\nthreading.Thread(target=tick, daemon=True).start()\n{}",
-        loud(megabytes)
-    )
+    let loud = loud(megabytes);
+    format!("{TICKS}\nimport threading\nthreading.Thread(target=tick, daemon=True).start()\n{loud}")
 }
 
-/// Runs it through Sandpool: MB/s from the first byte, and how late each time on stderr came.
-pub async fn through_sandpool(
-    client: &mut Executions,
-    source: &str,
-    megabytes: usize,
-) -> (f64, Vec<Duration>) {
+/// How late the times on stderr came.
+#[derive(Default)]
+struct Delays {
+    line: Vec<u8>,
+    seen: Vec<Duration>,
+}
+
+impl Delays {
+    fn hear(&mut self, data: &[u8]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.line.extend_from_slice(data);
+        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            let text: Vec<u8> = self.line.drain(..=end).collect();
+            let sent: u64 = String::from_utf8(text).unwrap().trim().parse().unwrap();
+            self.seen
+                .push(now.saturating_sub(Duration::from_nanos(sent)));
+        }
+    }
+}
+
+async fn start(client: &mut Executions, source: &str) -> Streaming<ExecuteResponse> {
     let mut spec = python(source);
     spec.limits = Some(v1::Limits {
         output_bytes: 4 << 30,
@@ -43,37 +68,53 @@ pub async fn through_sandpool(
     let request = ExecuteRequest {
         event: Some(execute_request::Event::Start(spec)),
     };
-    let mut answers = client
-        .execute(tokio_stream::once(request))
-        .await
-        .unwrap()
-        .into_inner();
-    let (mut bytes, mut begun, mut delays, mut line) = (0, None, Vec::new(), Vec::new());
+    let answers = client.execute(tokio_stream::once(request)).await;
+    answers.unwrap().into_inner()
+}
+
+/// Runs it through Sandpool: MB/s from the first byte, and how late each time on stderr came.
+pub async fn through_sandpool(
+    client: &mut Executions,
+    source: &str,
+    megabytes: usize,
+) -> (f64, Vec<Duration>) {
+    let mut answers = start(client, source).await;
+    let (mut bytes, mut begun, mut delays) = (0, None, Delays::default());
     while let Some(answer) = answers.message().await.unwrap() {
         match answer.event.unwrap() {
             Event::Stdout(data) => {
                 begun.get_or_insert_with(Instant::now);
                 bytes += data.len();
             }
-            Event::Stderr(data) => {
-                let now = std::time::SystemTime::now()
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .unwrap();
-                line.extend_from_slice(&data);
-                while let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-                    let text: Vec<u8> = line.drain(..=end).collect();
-                    let sent: u64 = String::from_utf8(text).unwrap().trim().parse().unwrap();
-                    delays.push(now.saturating_sub(Duration::from_nanos(sent)));
-                }
-            }
+            Event::Stderr(data) => delays.hear(&data),
             _ => {}
         }
     }
     assert_eq!(bytes, megabytes * 1_000_000);
     (
         megabytes as f64 / begun.unwrap().elapsed().as_secs_f64(),
-        delays,
+        delays.seen,
     )
+}
+
+/// Ticks in a sandbox of its own until `until` resolves: how late each time came.
+pub async fn ticks_during<T>(
+    client: &mut Executions,
+    until: impl Future<Output = T>,
+) -> Vec<Duration> {
+    let mut answers = start(client, &format!("{TICKS}\ntick()\n")).await;
+    let mut delays = Delays::default();
+    let mut until = std::pin::pin!(until);
+    loop {
+        tokio::select! {
+            _ = &mut until => return delays.seen,
+            answer = answers.message() => {
+                if let Some(Event::Stderr(data)) = answer.unwrap().unwrap().event {
+                    delays.hear(&data);
+                }
+            }
+        }
+    }
 }
 
 /// Reads what a command prints: MB/s from the first byte.
