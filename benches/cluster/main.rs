@@ -66,6 +66,7 @@ impl Cluster {
         Server::with(&format!(
             "[backend]\nkind = \"kubernetes\"\n\
              [backend.kubernetes]\nnamespace = {NAMESPACE:?}\nagent_image = {agent:?}\n\
+             require_network_policy = false\n\
              [pools.default]\nmin_idle = {min_idle}\nmax_sandboxes = {max_sandboxes}\n\
              languages.python.interpreter = \"/usr/bin/python3\"\n\
              limits.max.output = \"4GiB\"\n\

@@ -33,6 +33,7 @@ async fn server(kubeconfig: &Path, connected: u32) -> Server {
     Server::with(&format!(
         "[backend]\nkind = \"kubernetes\"\n\
          [backend.kubernetes]\nkubeconfig = {kubeconfig:?}\nnamespace = \"script\"\nagent_image = \"agent\"\n\
+         require_network_policy = false\n\
          [pools.default]\nmin_idle = {FEW}\nmax_sandboxes = 10000\nmax_starting = 32\nstart_delay = \"0s\"\n\
          connected_idle = {connected}\n\
          languages.python.interpreter = \"/usr/bin/python3\"\n\

@@ -126,6 +126,9 @@ pub enum StartError {
     /// It runs, and it is not gVisor: nothing may run in it.
     #[error("the sandbox is not gVisor: {0}")]
     NotGvisor(String),
+    /// Policies leave its network open, and how: it is not made.
+    #[error("the sandbox's network is not closed: of the NetworkPolicies, {0}")]
+    NetworkOpen(String),
     /// It runs, and its network is open: nothing may run in it. The addresses that it reached.
     #[error("the sandbox's network is not closed, it reaches {0}")]
     Reaches(String),

@@ -48,6 +48,9 @@ pub struct KubernetesConfig {
     /// A duration from 10s to 1h; default 5m.
     #[serde(with = "units::duration")]
     pub start_timeout: Duration,
+    /// Whether sandboxes are made only where NetworkPolicies close the network of all pods. `false` is for a
+    /// gVisor that gives its sandboxes no network. `true` or `false`; default true.
+    pub require_network_policy: bool,
     /// What sandboxes must not reach, besides the API server, their node and a cloud's metadata: one
     /// that reaches any of them is not used. A list of IP addresses with ports; default [].
     pub must_not_reach: Vec<SocketAddr>,
@@ -132,6 +135,7 @@ impl Default for KubernetesConfig {
             namespace: "sandpool-sandboxes".to_owned(),
             agent_image: String::new(),
             start_timeout: Duration::from_secs(300),
+            require_network_policy: true,
             must_not_reach: Vec::new(),
         }
     }

@@ -54,6 +54,7 @@ async fn connect(
         agent_image: config.agent_image.clone(),
         start_timeout: config.start_timeout,
         reattach_timeout: backend.reattach_timeout,
+        require_network_policy: config.require_network_policy,
         must_not_reach,
     };
     let client = kubernetes::client(found).map_err(failed)?;

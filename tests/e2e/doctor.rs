@@ -130,7 +130,7 @@ async fn a_cluster_that_deploy_base_was_applied_to_is_fit() {
     let namespace = format!("ok    namespace: {}\n", deployment.sandboxes());
     for line in [
         "ok    cluster: Kubernetes v1.",
-        "ok    rights: all 10 that the server uses",
+        "ok    rights: all 11 that the server uses",
         &namespace,
         "ok    runtime class: gvisor (handler ",
         "ok    network policy: \"nothing\" closes all pods",
@@ -182,7 +182,6 @@ async fn what_the_account_may_not_read_is_not_looked_at_and_no_fault() {
     for (what, right) in [
         ("namespace", "get namespaces"),
         ("runtime class", "get runtimeclasses.node.k8s.io"),
-        ("network policy", "list networkpolicies.networking.k8s.io"),
         ("quotas", "list resourcequotas"),
     ] {
         let line = format!("skip  {what}: not looked at: the account lacks the right to {right} (");

@@ -2,6 +2,8 @@
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
+use serde_json::json;
+
 use crate::harness::*;
 
 #[tokio::test]
@@ -169,4 +171,27 @@ async fn a_sandbox_whose_network_is_open_is_never_used() {
     let reason = refused.health.unwrap().reason;
     assert!(reason.contains(":6443"), "the API server: {reason}");
     assert!(reason.contains(":10250"), "the node: {reason}");
+}
+
+#[tokio::test]
+async fn where_policies_leave_the_network_open_no_sandbox_is_made() {
+    only_cluster!("on this machine a sandbox has no network at all");
+    // Only this test's pods: policies of one namespace add up.
+    let opens = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "opens"},
+        "spec": {
+            "podSelector": {"matchLabels": {"sandpool.dev/pool": "open"}},
+            "policyTypes": ["Egress"], "egress": [{}],
+        },
+    });
+    cluster::apply(&opens);
+    let pools = "[pools.open]\nmin_idle = 1\nmax_sandboxes = 1\nlanguages.bash = {}\n[pools.main]\nmin_idle = 0";
+    let server = Server::with(pools).start_cold();
+    let client = server.client().await;
+    let words = "of the NetworkPolicies, opens lets something through";
+    client.wait_refused("open", words).await;
+    assert!(server.sandboxes("open").is_empty());
+    let policies = ["--namespace", cluster::NAMESPACE, "delete", "networkpolicy"];
+    cluster::kubectl(&[&policies[..], &["opens"]].concat()).unwrap();
+    client.wait_full("open").await;
 }

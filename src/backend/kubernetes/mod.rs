@@ -4,6 +4,7 @@
 //! - `template`: what a pool's pods have in common; `pod`: that, in Kubernetes' words
 //! - `status`: what a pod's status means; `pods`: the watch, and what it has told
 //! - `ownership`: whose a pod is, and what is done about those of the dead
+//! - `policies`: the NetworkPolicies of the sandboxes' namespace; `network`: what such let through
 //! - `rights`: what an account has to be allowed; `examine`: what a cluster has for sandboxes;
 //!   `quantity`: Kubernetes' numbers
 //!
@@ -13,9 +14,11 @@
 mod client;
 pub mod examine;
 pub mod exec;
+pub mod network;
 mod ownership;
 mod pod;
 mod pods;
+mod policies;
 mod quantity;
 pub mod rights;
 mod status;
@@ -31,6 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use kube::Client;
+use serde_json::Value;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -46,6 +50,7 @@ use self::{
     exec::{Exec, ExecError},
     ownership::Ownership,
     pods::{Pods, Seen},
+    policies::Policies,
     status::Phase,
 };
 use super::{
@@ -79,6 +84,8 @@ pub struct Settings {
     pub start_timeout: Duration,
     /// How long a node may be lost until its pods are given up, in whole seconds.
     pub reattach_timeout: Duration,
+    /// Whether NetworkPolicies must close the network of all pods before one is made.
+    pub require_network_policy: bool,
     /// What no sandbox may reach, besides its node and the cloud's metadata.
     pub must_not_reach: Vec<SocketAddr>,
 }
@@ -88,6 +95,7 @@ pub struct Cluster {
     client: Client,
     settings: Settings,
     pods: Arc<Pods>,
+    policies: Policies,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
     deleting: Semaphore,
@@ -138,6 +146,7 @@ impl Cluster {
         let (watched, of) = (pods.clone(), owner.clone());
         tasks.spawn(async move { watched.follow(&of).await });
         Ok(Self {
+            policies: Policies::new(client.clone(), &settings.namespace),
             client,
             settings,
             pods,
@@ -222,6 +231,17 @@ impl KubernetesBackend {
         Self { cluster, template }
     }
 
+    /// Makes sure that policies close the network of the pod that `manifest` asks for. Whether they are
+    /// enforced, it tries itself once it runs.
+    async fn check_policies(&self, manifest: &Value) -> Result<(), StartError> {
+        let network = self.cluster.policies.network(network::labels(manifest));
+        let network = network.await.map_err(failed("list the NetworkPolicies"))?;
+        match network.open() {
+            Some(open) => Err(StartError::NetworkOpen(open.to_string())),
+            None => Ok(()),
+        }
+    }
+
     async fn attach(&self, id: &SandboxId) -> Result<BoxedByteStream, String> {
         let exec = Exec {
             namespace: &self.cluster.settings.namespace,
@@ -277,8 +297,11 @@ impl Backend for KubernetesBackend {
     /// No output passes by pipes here: each byte takes the exec.
     async fn start(&self, id: &SandboxId, _outputs: u32) -> Result<StartedSandbox, StartError> {
         let Cluster { settings, pods, .. } = &*self.cluster;
-        let (pod, death) = pods.expect(id.as_str());
         let manifest = pod::pod(id, settings, &self.template);
+        if settings.require_network_policy {
+            self.check_policies(&manifest).await?;
+        }
+        let (pod, death) = pods.expect(id.as_str());
         pods.create(id.as_str(), manifest)
             .await
             .map_err(failed("create the pod"))?;

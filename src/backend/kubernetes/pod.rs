@@ -288,6 +288,7 @@ mod tests {
             agent_image: "agent".into(),
             start_timeout: Duration::from_secs(60),
             reattach_timeout: Duration::from_secs(30),
+            require_network_policy: true,
             must_not_reach: Vec::new(),
         }
     }

@@ -55,8 +55,11 @@ const LEASES: &str = "coordination.k8s.io";
 /// Makes pods: without it a dry run tells nothing.
 pub const CREATE_PODS: Right = namespaced("create", "", "pods");
 
+/// Whether the sandboxes' network is closed.
+pub(super) const LIST_POLICIES: Right = namespaced("list", "networking.k8s.io", "networkpolicies");
+
 /// What the server cannot do without.
-pub const SERVER: [Right; 10] = [
+pub const SERVER: [Right; 11] = [
     namespaced("list", "", "pods"),
     namespaced("watch", "", "pods"),
     CREATE_PODS,
@@ -68,6 +71,7 @@ pub const SERVER: [Right; 10] = [
     namespaced("create", LEASES, "leases"),
     namespaced("patch", LEASES, "leases"),
     namespaced("delete", LEASES, "leases"),
+    LIST_POLICIES,
 ];
 
 /// What access.kubernetes needs, too.
@@ -77,7 +81,6 @@ pub const CREATE_TOKEN_REVIEWS: Right =
 // What only the doctor reads. A namespace counts as being in itself.
 pub(super) const GET_NAMESPACE: Right = namespaced("get", "", "namespaces");
 pub(super) const LIST_QUOTAS: Right = namespaced("list", "", "resourcequotas");
-pub(super) const LIST_POLICIES: Right = namespaced("list", "networking.k8s.io", "networkpolicies");
 pub(super) const GET_RUNTIME_CLASSES: Right = cluster_wide("get", "node.k8s.io", "runtimeclasses");
 
 impl fmt::Display for Right {
@@ -185,12 +188,7 @@ mod tests {
             };
             rights.iter().map(of).collect()
         };
-        let doctor = [
-            GET_NAMESPACE,
-            LIST_QUOTAS,
-            LIST_POLICIES,
-            GET_RUNTIME_CLASSES,
-        ];
+        let doctor = [GET_NAMESPACE, LIST_QUOTAS, GET_RUNTIME_CLASSES];
         let used = [
             role("sandpool", &SERVER),
             role("sandpool-token-reviews", &[CREATE_TOKEN_REVIEWS]),

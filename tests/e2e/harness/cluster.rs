@@ -3,7 +3,10 @@
 //! TEST_BACKEND=kubernetes runs all tests on the cluster that KUBECONFIG names, by kubectl.
 //! TEST_AGENT_IMAGE and TEST_IMAGE name the images.
 
-use std::{env, fs, path::Path, process::Command, sync::OnceLock};
+use std::{env, fs, io::Write, path::Path, process::Command, sync::OnceLock};
+
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::host;
 
@@ -17,14 +20,34 @@ pub fn is_used() -> bool {
     static USED: OnceLock<bool> = OnceLock::new();
     *USED.get_or_init(|| match env::var("TEST_BACKEND").as_deref() {
         Ok("kubernetes") => {
-            let made = kubectl(&["create", "namespace", NAMESPACE]);
-            let known = |error: &String| error.contains("AlreadyExists");
-            assert!(made.as_ref().err().is_none_or(known), "{made:?}");
+            make_namespace();
             true
         }
         Ok("local") | Err(_) => false,
         Ok(other) => panic!("TEST_BACKEND is {other:?}, allowed are local and kubernetes"),
     })
+}
+
+/// Makes the tests' namespace as deploy/base makes the sandboxes', but for its label, which has policies
+/// look at it. It may be there since the last time.
+fn make_namespace() {
+    let made = kubectl(&["create", "namespace", NAMESPACE]);
+    let known = |error: &String| error.contains("AlreadyExists");
+    assert!(made.as_ref().err().is_none_or(known), "{made:?}");
+    let policy = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "nothing"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    });
+    apply(&policy);
+}
+
+/// Makes an object in the tests' namespace, or changes it.
+pub fn apply(object: &Value) {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(object.to_string().as_bytes()).unwrap();
+    let file = file.path().to_str().unwrap();
+    kubectl(&["--namespace", NAMESPACE, "apply", "--filename", file]).unwrap();
 }
 
 /// What a server's configuration says of the cluster and, for each pool, of its pods.

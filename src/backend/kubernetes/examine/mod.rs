@@ -2,10 +2,8 @@
 //! created is created in a dry run.
 //!
 //! - `version`: which Kubernetes it is
-//! - `network`: what the NetworkPolicies let through
 //! - `quota`: whether the pods fit into the ResourceQuotas
 
-mod network;
 mod quota;
 mod version;
 
@@ -21,13 +19,13 @@ use kube::{
 use serde_json::Value;
 
 pub use self::{
-    network::Network,
     quota::{Needs, QuotaLine},
     version::Version,
 };
 use super::{
     Settings,
     client::{REQUEST_TIMEOUT, RequestError, answer},
+    network::{self, Network},
     pod, pods,
     quantity::NotAQuantity,
     rights::{self, GET_NAMESPACE, GET_RUNTIME_CLASSES, LIST_POLICIES, LIST_QUOTAS, Right},
@@ -137,14 +135,8 @@ impl Examiner {
             Api::namespaced(self.client.clone(), &self.settings.namespace);
         let parameters = ListParams::default();
         let listed = self.look(LIST_POLICIES, policies.list(&parameters)).await?;
-        let labels = templates.iter().map(|template| {
-            let labels = &self.pod(template)["metadata"]["labels"];
-            let texts = labels.as_object().into_iter().flatten();
-            texts
-                .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-                .collect()
-        });
-        Ok(Network::new(listed.items, &labels.collect::<Vec<_>>()))
+        let labels = templates.iter().map(|it| network::labels(&self.pod(it)));
+        Ok(Network::new(&listed.items, &labels.collect::<Vec<_>>()))
     }
 
     /// What the API server says to the pods of `template`, and to pods that must not be. The account

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::{
     backend::kubernetes::{
         Quantity,
-        examine::{Admission, Network, QuotaLine, Verdict, Version},
+        examine::{Admission, QuotaLine, Verdict, Version},
+        network::{Network, Open},
         rights::{Right, Scope},
     },
     cli::doctor::Finding::{self, Bad, Good},
@@ -71,29 +72,21 @@ pub(super) fn runtime_class(name: &str, handler: Option<String>) -> Finding {
 }
 
 pub(super) fn network(found: &Network) -> Finding {
-    if !found.opened_by.is_empty() {
-        return Bad(
-            format!("{} lets something through", found.opened_by.join(", ")),
-            "delete it, or have it select other pods: policies only ever add to each other".into(),
-        );
-    }
-    let open = match (found.closed_in.is_empty(), found.closed_out.is_empty()) {
-        (false, false) => {
-            let names: BTreeSet<_> = found.closed_in.iter().chain(&found.closed_out).collect();
-            let names: Vec<_> = names.into_iter().map(|name| format!("{name:?}")).collect();
-            return Good(format!(
-                "{} closes all pods, in and out; whether that is enforced, each sandbox tries",
-                names.join(", ")
-            ));
-        }
-        (true, true) => "in or out",
-        (true, false) => "in",
-        (false, true) => "out",
+    let Some(open) = found.open() else {
+        let names: BTreeSet<_> = found.closed_in.iter().chain(&found.closed_out).collect();
+        let names: Vec<_> = names.into_iter().map(|name| format!("{name:?}")).collect();
+        return Good(format!(
+            "{} closes all pods, in and out; whether that is enforced, each sandbox tries",
+            names.join(", ")
+        ));
     };
-    Bad(
-        format!("there is none that selects all pods and lets nothing {open}"),
-        "apply deploy/base/sandboxes.yaml".into(),
-    )
+    let remedy = match open {
+        Open::By(_) => {
+            "delete it, or have it select other pods: policies only ever add to each other"
+        }
+        Open::Direction(_) => "apply deploy/base/sandboxes.yaml",
+    };
+    Bad(open.to_string(), remedy.into())
 }
 
 /// Where the pool's own pod is refused, the refusal of the others may have the same cause.
@@ -184,6 +177,11 @@ pub(in super::super) fn remedy(config: &Config, pool: &str, reason: &str) -> Str
             "see that nodes with gVisor are there and have room: kubectl describe nodes; \
              pools.{pool}.pod has node_selector, tolerations, cpus_requested and memory_requested"
         );
+    }
+    if holds(&["of the NetworkPolicies"]) {
+        return "see \"network policy\" above, or, where gVisor gives its sandboxes no network, set \
+                backend.kubernetes.require_network_policy = false"
+            .into();
     }
     if holds(&["network is not closed"]) {
         return "use a network plugin that enforces NetworkPolicy, or gVisor without a network \

@@ -4,9 +4,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use kube::core::{Selector, SelectorExt};
+use serde_json::Value;
 
 /// The labels of a pod.
 pub(super) type Labels = BTreeMap<String, String>;
+
+/// The labels of the pod that a manifest asks for.
+pub(super) fn labels(manifest: &Value) -> Labels {
+    let labels = manifest["metadata"]["labels"].as_object();
+    let texts = labels.into_iter().flatten();
+    texts
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
 
 /// What the NetworkPolicies of a namespace let through. Policies only ever add to each other: one
 /// closes a direction, and each further one may open it.
@@ -22,11 +32,11 @@ pub struct Network {
 
 impl Network {
     /// `sandboxes`: the labels of each kind of them.
-    pub(super) fn new(policies: Vec<NetworkPolicy>, sandboxes: &[Labels]) -> Self {
+    pub(super) fn new(policies: &[NetworkPolicy], sandboxes: &[Labels]) -> Self {
         let mut network = Self::default();
         for policy in policies {
-            let name = policy.metadata.name.unwrap_or_default();
-            let spec = policy.spec.unwrap_or_default();
+            let name = policy.metadata.name.clone().unwrap_or_default();
+            let spec = policy.spec.clone().unwrap_or_default();
             let (incoming, outgoing) = (Effect::incoming(&spec), Effect::outgoing(&spec));
             let selector = Selector::try_from(spec.pod_selector.unwrap_or_default()).ok();
             if selector.as_ref().is_some_and(Selector::selects_all) {
@@ -46,6 +56,31 @@ impl Network {
         }
         network
     }
+
+    /// What is open; `None`: nothing is, as far as policies can say.
+    #[must_use]
+    pub fn open(&self) -> Option<Open> {
+        if !self.opened_by.is_empty() {
+            return Some(Open::By(self.opened_by.clone()));
+        }
+        match (self.closed_in.is_empty(), self.closed_out.is_empty()) {
+            (false, false) => None,
+            (true, true) => Some(Open::Direction("in or out")),
+            (true, false) => Some(Open::Direction("in")),
+            (false, true) => Some(Open::Direction("out")),
+        }
+    }
+}
+
+/// In which way a network is open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Open {
+    /// These policies let something in or out of a sandbox.
+    #[error("{} lets something through", .0.join(", "))]
+    By(Vec<String>),
+    /// It is closed by none, in this direction.
+    #[error("there is none that selects all pods and lets nothing {0}")]
+    Direction(&'static str),
 }
 
 /// What a policy does to one direction of the pods that it selects.
@@ -92,7 +127,7 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap()
         });
         let sandbox = Labels::from([("app".into(), "sandbox".into())]);
-        Network::new(policies.collect(), &[sandbox])
+        Network::new(&policies.collect::<Vec<_>>(), &[sandbox])
     }
 
     fn names(names: &[&str]) -> Vec<String> {
