@@ -24,6 +24,9 @@ const VOLUME_SOURCES: [&str; 8] = [
 pub struct PodConfig {
     /// The root file system that programs see: any image, as it is. Needed.
     pub image: String,
+    /// Whether the image holds the agent, as `sandpool-agent install /sandpool/agent` leaves it: then no
+    /// init container brings it. `true` or `false`; default false.
+    pub agent_in_image: bool,
     /// Names of secrets in the sandboxes' namespace. Default [].
     pub image_pull_secrets: Vec<String>,
     /// The RuntimeClass; its handler must be gVisor's. Default gvisor.
@@ -75,6 +78,7 @@ impl Default for PodConfig {
     fn default() -> Self {
         Self {
             image: String::new(),
+            agent_in_image: false,
             image_pull_secrets: Vec::new(),
             runtime_class: "gvisor".to_owned(),
             node_selector: BTreeMap::new(),

@@ -120,6 +120,7 @@ pub(crate) fn template(pool: &str, config: &PoolConfig) -> Result<Template, Serv
     Ok(Template {
         pool: pool.to_owned(),
         image: pod.image.clone(),
+        agent_in_image: pod.agent_in_image,
         image_pull_secrets: pod.image_pull_secrets.clone(),
         runtime_class: pod.runtime_class.clone(),
         node_selector: pod.node_selector.clone(),

@@ -300,3 +300,28 @@ languages.bash = {}
     done.printed("it\n");
     assert!(connected_again(&server.scrape().await, "none") >= 1.0);
 }
+
+#[tokio::test]
+async fn a_pod_whose_image_holds_the_agent_needs_no_init_container() {
+    only_cluster!("images are a cluster's");
+    let pools = "[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\nlanguages.bash = {}";
+    let server = Server::with(pools)
+        .env(
+            "SANDPOOL_POOLS__MAIN__POD__IMAGE",
+            cluster::whole_image().into(),
+        )
+        .env("SANDPOOL_POOLS__MAIN__POD__AGENT_IN_IMAGE", "true".into());
+    let server = server.start();
+    let client = server.client().await;
+    let pod = &server.sandboxes("main")[0];
+    let containers = "--output=jsonpath={.spec.initContainers}{.status.containerStatuses[*].name}";
+    let get = ["--namespace", cluster::NAMESPACE, "get", "pod", pod];
+    let containers = cluster::kubectl(&[&get[..], &[containers]].concat());
+    assert_eq!(containers.unwrap(), "sandbox");
+    let done = bash("(: >/sandpool/agent) 2>&1; ls /sandpool/private 2>&1; echo it").run(&client);
+    let out = done.await.exited(0).out();
+    let lines: Vec<_> = out.lines().collect();
+    assert!(lines[0].contains("/sandpool/agent"), "{out}");
+    assert!(lines[1].contains("Permission denied"), "{out}");
+    assert_eq!(lines[2..], ["it"]);
+}

@@ -126,11 +126,22 @@ fn spec(settings: &Settings, template: &Template) -> Value {
             "ephemeral-storage": AGENT_DIR_BYTES.to_string(),
         },
     });
-    let mut volumes = vec![json!({
-        "name": "agent",
-        "emptyDir": {"sizeLimit": AGENT_DIR_BYTES.to_string()},
-    })];
-    let mut mounts = vec![json!({"name": "agent", "mountPath": "/sandpool", "readOnly": true})];
+    let (mut volumes, mut mounts, mut installers) = (Vec::new(), Vec::new(), Vec::new());
+    if !template.agent_in_image {
+        volumes.push(json!({
+            "name": "agent",
+            "emptyDir": {"sizeLimit": AGENT_DIR_BYTES.to_string()},
+        }));
+        mounts.push(json!({"name": "agent", "mountPath": "/sandpool", "readOnly": true}));
+        installers.push(json!({
+            "name": "agent",
+            "image": settings.agent_image,
+            "command": ["/usr/local/bin/sandpool-agent", "install", AGENT],
+            "securityContext": installer,
+            "resources": resources,
+            "volumeMounts": [{"name": "agent", "mountPath": "/sandpool"}],
+        }));
+    }
     for (name, path, bytes) in self::volumes(template) {
         volumes.push(json!({
             "name": name,
@@ -182,14 +193,7 @@ fn spec(settings: &Settings, template: &Template) -> Value {
             "fsGroup": template.group,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [{
-            "name": "agent",
-            "image": settings.agent_image,
-            "command": ["/usr/local/bin/sandpool-agent", "install", AGENT],
-            "securityContext": installer,
-            "resources": resources,
-            "volumeMounts": [{"name": "agent", "mountPath": "/sandpool"}],
-        }],
+        "initContainers": installers,
         "containers": [{
             "name": CONTAINER,
             "image": template.image,
@@ -249,6 +253,7 @@ mod tests {
         Template {
             pool: "main".into(),
             image: "python".into(),
+            agent_in_image: false,
             image_pull_secrets: vec!["secret".into()],
             runtime_class: "gvisor".into(),
             node_selector: [("disk".into(), "fast".into())].into(),
@@ -339,6 +344,20 @@ mod tests {
             (&agent["name"], &agent["readOnly"]),
             (&json!("agent"), &json!(true))
         );
+    }
+
+    #[test]
+    fn an_image_that_holds_the_agent_needs_no_installer() {
+        let template = Template {
+            agent_in_image: true,
+            ..template()
+        };
+        let spec = &made(&template)["spec"];
+        assert_eq!(spec["initContainers"], json!([]));
+        for list in [&spec["volumes"], &spec["containers"][0]["volumeMounts"]] {
+            let list = list.as_array().unwrap();
+            assert!(list.iter().all(|it| it["name"] != "agent"), "{list:?}");
+        }
     }
 
     #[test]

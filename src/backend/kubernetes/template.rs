@@ -12,6 +12,8 @@ pub struct Template {
     pub pool: String,
     /// The root file system that programs see: any image, as it is.
     pub image: String,
+    /// Whether that image holds the agent, as `sandpool-agent install /sandpool/agent` leaves it.
+    pub agent_in_image: bool,
     /// Names of secrets in the pods' namespace.
     pub image_pull_secrets: Vec<String>,
     /// The RuntimeClass; its handler must be gVisor's.

@@ -1,7 +1,7 @@
 //! Servers and sandboxes as the cluster sees them, where the tests run on one.
 //!
 //! TEST_BACKEND=kubernetes runs all tests on the cluster that KUBECONFIG names, by kubectl.
-//! TEST_AGENT_IMAGE and TEST_IMAGE name the images.
+//! TEST_AGENT_IMAGE, TEST_IMAGE and TEST_WHOLE_IMAGE name the images.
 
 use std::{env, fs, io::Write, path::Path, process::Command, sync::OnceLock};
 
@@ -52,7 +52,6 @@ pub fn apply(object: &Value) {
 
 /// What a server's configuration says of the cluster and, for each pool, of its pods.
 pub fn config(pools: impl Iterator<Item = String>) -> String {
-    let image = |name: &str, usual: &str| env::var(name).unwrap_or_else(|_| usual.into());
     let agent = image("TEST_AGENT_IMAGE", "localhost/sandpool:test");
     let sandbox = image("TEST_IMAGE", "localhost/languages:1");
     let mut text = format!(
@@ -67,6 +66,15 @@ pub fn config(pools: impl Iterator<Item = String>) -> String {
         );
     }
     text
+}
+
+fn image(variable: &str, usual: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| usual.into())
+}
+
+/// The image that holds the agent and the languages.
+pub fn whole_image() -> String {
+    image("TEST_WHOLE_IMAGE", "localhost/languages:agent")
 }
 
 /// kubectl's output, or its complaint.
