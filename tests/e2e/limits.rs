@@ -242,6 +242,8 @@ async fn what_connects_to_the_agent_is_not_counted_among_the_programs_processes(
     let server = server.start();
     let client = server.client().await;
     let alone = children(&client).await;
+    // Nothing else in the sandbox is of that user.
+    assert!((20..=21).contains(&alone), "{alone}");
     client.wait_full("main").await;
     let next = server.sandbox(&server.sandboxes("main")[0]);
     let attached = [(); 3].map(|()| next.attach());

@@ -30,8 +30,8 @@ pub(super) mod label {
 
 /// How long a pod may take to end when it is asked to; then it is killed.
 pub(super) const GRACE_SECONDS: u32 = 1;
-/// Who installs the agent, unless programs run as that user.
-const INSTALLER: u32 = 65_531;
+/// As whom all else in the pod runs, unless programs run as that user.
+const ANOTHER_USER: u32 = 65_531;
 /// GKE Sandbox taints its nodes, and labels them, with this (cloud.google.com/kubernetes-engine).
 const GKE_SANDBOX: &str = "sandbox.gke.io/runtime";
 /// What Kubernetes taints a node with that it has not heard of for a while, 40 s or so
@@ -106,14 +106,16 @@ fn spec(settings: &Settings, template: &Template) -> Value {
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
     });
-    // The agent's program belongs to another user than the one that programs run as: gVisor lets a
-    // file's owner truncate it by open(2) also where it is mounted read-only.
-    let mut installer = security.clone();
-    installer["runAsUser"] = if template.user == INSTALLER {
-        (INSTALLER - 1).into()
+    // Nothing else in the pod runs as the programs' user. The pause container's threads would count among
+    // theirs (RLIMIT_NPROC). And gVisor lets a file's owner truncate it by open(2) also where it is mounted
+    // read-only, so the agent's program must not be theirs.
+    let another = if template.user == ANOTHER_USER {
+        ANOTHER_USER - 1
     } else {
-        INSTALLER.into()
+        ANOTHER_USER
     };
+    let mut own = security.clone();
+    own["runAsUser"] = template.user.into();
     let resources = json!({
         "limits": {
             "cpu": cpus(template.cpus.limit),
@@ -137,7 +139,7 @@ fn spec(settings: &Settings, template: &Template) -> Value {
             "name": "agent",
             "image": settings.agent_image,
             "command": ["/usr/local/bin/sandpool-agent", "install", AGENT],
-            "securityContext": installer,
+            "securityContext": security,
             "resources": resources,
             "volumeMounts": [{"name": "agent", "mountPath": "/sandpool"}],
         }));
@@ -188,7 +190,7 @@ fn spec(settings: &Settings, template: &Template) -> Value {
             .map(|name| json!({"name": name})).collect::<Vec<_>>(),
         "securityContext": {
             "runAsNonRoot": true,
-            "runAsUser": template.user,
+            "runAsUser": another,
             "runAsGroup": template.group,
             "fsGroup": template.group,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -207,7 +209,7 @@ fn spec(settings: &Settings, template: &Template) -> Value {
                 {"name": "HOME", "value": "/home/sandbox"},
                 {"name": "LANG", "value": "C.UTF-8"},
             ],
-            "securityContext": security,
+            "securityContext": own,
             "resources": resources,
             "volumeMounts": mounts,
         }],
@@ -315,7 +317,7 @@ mod tests {
         assert_eq!(
             spec["securityContext"],
             json!({
-                "runAsNonRoot": true, "runAsUser": 65_532, "runAsGroup": 65_533, "fsGroup": 65_533,
+                "runAsNonRoot": true, "runAsUser": 65_531, "runAsGroup": 65_533, "fsGroup": 65_533,
                 "seccompProfile": {"type": "RuntimeDefault"},
             })
         );
@@ -324,11 +326,11 @@ mod tests {
             "readOnlyRootFilesystem": true,
             "capabilities": {"drop": ["ALL"]},
         });
-        let mut installer = restricted.clone();
-        installer["runAsUser"] = 65_531.into();
+        let mut own = restricted.clone();
+        own["runAsUser"] = 65_532.into();
         for (container, security) in [
-            (&spec["initContainers"][0], installer),
-            (&spec["containers"][0], restricted),
+            (&spec["initContainers"][0], restricted),
+            (&spec["containers"][0], own),
         ] {
             assert_eq!(container["securityContext"], security);
             for resource in ["cpu", "memory", "ephemeral-storage"] {
