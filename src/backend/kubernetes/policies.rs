@@ -20,7 +20,6 @@ pub(super) struct Policies {
     listed: Mutex<Option<Listed>>,
 }
 
-#[derive(Clone)]
 struct Listed {
     at: Instant,
     policies: Arc<[NetworkPolicy]>,
