@@ -14,7 +14,6 @@ mod common;
 use std::{collections::BTreeMap, fs};
 
 use common::{Server, process, setting};
-use sandpool::proto::v1::{ResizePoolRequest, pool_service_client::PoolServiceClient};
 
 const FEW: u32 = 2;
 
@@ -51,14 +50,7 @@ async fn measure(name: &str, language: &str) {
     ))
     .await;
     let before = pss(&server);
-    let request = ResizePoolRequest {
-        name: "default".into(),
-        min_idle: Some(many),
-        max_sandboxes: None,
-    };
-    let mut pools = PoolServiceClient::new(server.channel.clone());
-    pools.resize_pool(request).await.unwrap();
-    server.has_idle(many).await;
+    server.fill(many).await;
     let after = pss(&server);
     println!("\n{name}: KiB an idle sandbox (PSS, between {FEW} and {many} of them)\n");
     println!("| part | KiB |\n|---|---|");

@@ -10,8 +10,8 @@ mod common;
 
 use common::{
     Server, floor,
-    loud::{loud, loud_beside_stderr, print_rates, through_a_pipe, through_sandpool},
-    ms, quantile, setting,
+    loud::{loud, loud_beside_stderr, print_delays, print_rates, through_a_pipe, through_sandpool},
+    setting,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -44,12 +44,10 @@ async fn main() {
         ("Sandpool", ours_rates),
         ("runsc exec to a pipe", plain_rates),
     ]);
-    let (rate, mut delays) =
-        through_sandpool(&mut client, &loud_beside_stderr(megabytes), megabytes).await;
-    println!(
-        "\nstderr of the same program meanwhile ({rate:.0} MB/s on stdout), from write to client, n = {}: p50 {} ms, p99 {} ms",
-        delays.len(),
-        ms(quantile(&mut delays, 0.5)),
-        ms(quantile(&mut delays, 0.99))
+    let source = loud_beside_stderr(megabytes);
+    let (rate, delays) = through_sandpool(&mut client, &source, megabytes).await;
+    print_delays(
+        &format!("the same program ({rate:.0} MB/s on stdout)"),
+        delays,
     );
 }

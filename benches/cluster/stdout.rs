@@ -1,14 +1,15 @@
 //! How fast a loud program is read, beside `kubectl exec`, and what others see meanwhile.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use crate::{
     Cluster, NAMESPACE,
     common::{
         loud::{
-            loud, loud_beside_stderr, print_rates, through_a_pipe, through_sandpool, ticks_during,
+            loud, loud_beside_stderr, print_delays, print_rates, through_a_pipe, through_sandpool,
+            ticks_during,
         },
-        ms, quantile, setting,
+        setting,
     },
     floor::SleepingPod,
 };
@@ -35,9 +36,8 @@ pub(crate) async fn measure(cluster: &Cluster) {
 
     let source = loud_beside_stderr(megabytes);
     let (rate, delays) = through_sandpool(&mut server.client(), &source, megabytes).await;
-    println!("\nA line every 10 ms on stderr, from write to client, meanwhile:\n");
     print_delays(
-        &format!("of the same program ({rate:.0} MB/s on stdout)"),
+        &format!("the same program ({rate:.0} MB/s on stdout)"),
         delays,
     );
     drop(server);
@@ -46,10 +46,5 @@ pub(crate) async fn measure(cluster: &Cluster) {
     let (source, mut client) = (loud(megabytes), server.client());
     let loud = through_sandpool(&mut client, &source, megabytes);
     let delays = ticks_during(&mut server.client(), loud).await;
-    print_delays("of a program in another pod", delays);
-}
-
-fn print_delays(whose: &str, mut delays: Vec<Duration>) {
-    let [p50, p99] = [0.5, 0.99].map(|q| ms(quantile(&mut delays, q)));
-    println!("{whose}: n = {}, p50 {p50} ms, p99 {p99} ms", delays.len());
+    print_delays("a program in another pod", delays);
 }

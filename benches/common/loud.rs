@@ -11,7 +11,7 @@ use sandpool::proto::v1::{
 };
 use tonic::Streaming;
 
-use super::{Executions, python};
+use super::{Executions, ms, python, quantile};
 
 /// Writes this many MB in blocks of 64 KiB.
 pub fn loud(megabytes: usize) -> String {
@@ -115,6 +115,16 @@ pub async fn ticks_during<T>(
             }
         }
     }
+}
+
+/// Prints how late the times came that a program wrote to stderr while one was loud.
+pub fn print_delays(whose: &str, mut delays: Vec<Duration>) {
+    let [p50, p99] = [0.5, 0.99].map(|q| ms(quantile(&mut delays, q)));
+    println!(
+        "\na line every 10 ms on stderr of {whose} meanwhile, from write to client, n = {}: \
+         p50 {p50} ms, p99 {p99} ms",
+        delays.len()
+    );
 }
 
 /// Reads what a command prints: MB/s from the first byte.

@@ -20,7 +20,7 @@ use std::{
 };
 
 use sandpool::proto::v1::{
-    self, WatchPoolRequest, execution_service_client::ExecutionServiceClient,
+    self, ResizePoolRequest, WatchPoolRequest, execution_service_client::ExecutionServiceClient,
     pool_service_client::PoolServiceClient,
 };
 use tonic::transport::Channel;
@@ -125,6 +125,18 @@ impl Server {
                 return;
             }
         }
+    }
+
+    /// Has the pool keep so many idle, and waits until they are.
+    pub async fn fill(&self, min_idle: u32) {
+        let mut pools = PoolServiceClient::new(self.channel.clone());
+        let request = ResizePoolRequest {
+            name: "default".into(),
+            min_idle: Some(min_idle),
+            max_sandboxes: None,
+        };
+        pools.resize_pool(request).await.unwrap();
+        self.has_idle(min_idle).await;
     }
 
     /// Directories of the sandboxes that there are.

@@ -21,7 +21,6 @@ use std::{
 
 use api_server::ApiServer;
 use common::{Server, process, setting};
-use sandpool::proto::v1::{ResizePoolRequest, pool_service_client::PoolServiceClient};
 use tokio::time::sleep;
 
 /// How many there are when a server is measured at first.
@@ -46,14 +45,7 @@ async fn server(kubeconfig: &Path, connected: u32) -> Server {
 async fn fill(server: &Server, pods: u32) -> f64 {
     let before = process::pss(server.pid());
     let begun = Instant::now();
-    let request = ResizePoolRequest {
-        name: "default".into(),
-        min_idle: Some(pods),
-        max_sandboxes: None,
-    };
-    let mut pools = PoolServiceClient::new(server.channel.clone());
-    pools.resize_pool(request).await.unwrap();
-    server.has_idle(pods).await;
+    server.fill(pods).await;
     let after = process::pss(server.pid());
     let rate = f64::from(pods - FEW) / begun.elapsed().as_secs_f64();
     println!("  filled with {rate:.0} pods/s; the server has {after:.0} KiB, before {before:.0}");
