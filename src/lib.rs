@@ -21,6 +21,8 @@ pub mod dispatch;
 #[cfg(feature = "server")]
 pub mod execution;
 #[cfg(feature = "server")]
+pub mod huge_pages;
+#[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod pool;

@@ -17,6 +17,8 @@ use std::{env, future::Future, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
+use crate::huge_pages;
+
 /// Exit code of `sandpool run` for whatever is not the program's doing, as docker run has it.
 const OWN_TROUBLE: u8 = 125;
 
@@ -54,7 +56,11 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(args) => block_on(Builder::new_multi_thread(), 1, serve::main(args)),
+        Command::Serve(args) => {
+            // Before there are threads.
+            let held = huge_pages::hold_program();
+            block_on(Builder::new_multi_thread(), 1, serve::main(args, held))
+        }
         Command::Run(args) => block_on(one_thread(), OWN_TROUBLE, run::main(*args)),
         Command::Pools(args) => block_on(one_thread(), 1, pools::main(args)),
         Command::Config(args) => config::main(args),

@@ -7,6 +7,7 @@ use std::{
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::debug;
 
 use super::sources::SourceArgs;
 use crate::{
@@ -34,8 +35,9 @@ enum ServeCommandError {
     Serve(#[from] ServeError),
 }
 
-pub(super) async fn main(args: ServeArgs) -> ExitCode {
-    match serve(args).await {
+/// `held`: what [`crate::huge_pages::hold_program`] said, before there was a log.
+pub(super) async fn main(args: ServeArgs, held: io::Result<usize>) -> ExitCode {
+    match serve(args, held).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sandpool: {error}");
@@ -44,9 +46,13 @@ pub(super) async fn main(args: ServeArgs) -> ExitCode {
     }
 }
 
-async fn serve(args: ServeArgs) -> Result<(), ServeCommandError> {
+async fn serve(args: ServeArgs, held: io::Result<usize>) -> Result<(), ServeCommandError> {
     let config = Config::load(&args.sources.into_sources())?;
     telemetry::init(&config.log)?;
+    match held {
+        Ok(bytes) => debug!(bytes, "code is on huge pages"),
+        Err(error) => debug!(%error, "code is not on huge pages"),
+    }
     // Waited for from here on, so that a signal during the start is not lost, either.
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeCommandError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeCommandError::Signals)?;

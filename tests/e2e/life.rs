@@ -316,3 +316,25 @@ async fn reflection_answers_in_its_older_version() {
         Some(MessageResponse::FileDescriptorResponse(_))
     ));
 }
+
+#[tokio::test]
+async fn the_servers_code_lies_on_huge_pages_where_the_machine_has_them() {
+    let allowed = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let allowed = allowed.is_ok_and(|modes| !modes.contains("[never]"));
+    let server = Server::with(SMALL).start();
+    // Its own code, from no file any more, asks for huge pages: whether there is one left is the
+    // kernel's affair.
+    let maps = fs::read_to_string(format!("/proc/{}/smaps", server.pid())).unwrap();
+    let held = maps.split("VmFlags:").zip(maps.split("VmFlags:").skip(1));
+    let held = held.filter(|(mapping, flags)| {
+        let from_no_file = mapping.contains(" r-xp 00000000 00:00 0");
+        let flags = flags.lines().next().unwrap_or_default();
+        from_no_file && flags.split_whitespace().any(|flag| flag == "hg")
+    });
+    assert_eq!(held.count(), usize::from(allowed), "{maps}");
+    // It runs in it.
+    let client = server.client().await;
+    bash("true").run(&client).await.exited(0);
+    server.terminate();
+    server.end();
+}
