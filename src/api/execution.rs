@@ -124,10 +124,15 @@ impl ExecutionService for Executions {
             .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
         // A message that is refused ends the call, and with it the program.
         let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
-        Ok(Response::new(Box::pin(UntilFinished {
+        let mut responses = UntilFinished {
             stream: updates.merge(refusals),
             finished: false,
-        })))
+        }
+        .peekable();
+        // The headers of the answer go with its first message: to send them before would make the
+        // program wait for what the client does with them, and the client wake up twice.
+        responses.peek().await;
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn run(
