@@ -50,6 +50,7 @@ async fn serve(args: ServeArgs, held: io::Result<usize>) -> Result<(), ServeComm
     let config = Config::load(&args.sources.into_sources())?;
     telemetry::init(&config.log)?;
     match held {
+        Ok(0) => debug!("this machine has no transparent huge pages for the code"),
         Ok(bytes) => debug!(bytes, "code is on huge pages"),
         Err(error) => debug!(%error, "code is not on huge pages"),
     }
