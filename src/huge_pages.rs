@@ -193,7 +193,7 @@ unsafe fn unmap(start: *mut c_void, length: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// As lld lays it out, here at 2 MiB times 16.
+    /// As lld lays the program out, loaded at 32 MiB.
     const MAPS: &str = "\
 02000000-02340000 r--p 00000000 fe:00 5312083                    /usr/bin/sandpool
 02540000-03160000 r-xp 00340000 fe:00 5312083                    /usr/bin/sandpool
