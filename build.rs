@@ -31,8 +31,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     if env::var_os("CARGO_FEATURE_SERVER").is_some() {
         let public = protox::compile(PUBLIC, ["proto"])?;
-        // So that its code can lie on huge pages (src/huge_pages.rs).
+        // So that their code can lie on huge pages (src/huge_pages.rs).
         println!("cargo:rustc-link-arg-bin=sandpool=-Wl,-z,max-page-size=2097152");
+        println!("cargo:rustc-link-arg-benches=-Wl,-z,max-page-size=2097152");
         fs::write(
             out.join("sandpool_v1.fds"),
             prost::Message::encode_to_vec(&public),

@@ -95,6 +95,7 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    common::hold_client();
     let only = std::env::var("ONLY").unwrap_or_default();
     let numpy = "import numpy\nprint(numpy.arange(10).sum())\n";
     for (name, preload, source) in [

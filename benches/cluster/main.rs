@@ -83,6 +83,7 @@ fn image(name: &str, usual: &str) -> String {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    common::hold_client();
     let only = env::var("ONLY").unwrap_or_default();
     let cluster = Cluster::open().await;
     if "latency".contains(&only) {
