@@ -13,9 +13,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one address may take to answer; where packets are dropped there is no answer. The first
 /// packet is sent again after one second.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// A silent round may be a lost packet.
+/// Silence may be a lost packet.
 const SILENT_ROUNDS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// What trying an address told.
+#[derive(Debug, PartialEq, Eq)]
+enum Attempt {
+    Reached,
+    /// There is no way to it.
+    Unreachable,
+    Silent,
+}
 
 /// Which of the addresses are reached, once none is or the patience is over. Nothing is tried where
 /// none is named.
@@ -35,30 +44,39 @@ pub(super) async fn reached(mut addresses: Vec<String>) -> Vec<String> {
     loop {
         let mut attempts = JoinSet::new();
         for address in addresses.clone() {
-            attempts.spawn(async move { is_reached(&address).await.then_some(address) });
+            attempts.spawn(async move { (attempt(&address).await, address) });
         }
-        let reached: Vec<_> = attempts.join_all().await.into_iter().flatten().collect();
+        let answers = attempts.join_all().await;
+        let is_silent = answers.iter().any(|(answer, _)| *answer == Attempt::Silent);
+        let reached: Vec<_> = answers
+            .into_iter()
+            .filter_map(|(answer, address)| (answer == Attempt::Reached).then_some(address))
+            .collect();
         silent = if reached.is_empty() { silent + 1 } else { 0 };
-        if silent >= SILENT_ROUNDS || (silent == 0 && Instant::now() >= deadline) {
+        let is_closed = silent >= SILENT_ROUNDS || (silent > 0 && !is_silent);
+        if is_closed || (silent == 0 && Instant::now() >= deadline) {
             return reached;
         }
         sleep(PAUSE).await;
     }
 }
 
-async fn is_reached(address: &str) -> bool {
+async fn attempt(address: &str) -> Attempt {
     let Ok(address) = address.parse::<SocketAddr>() else {
         // What cannot be tried is not proven to be closed.
-        return true;
+        return Attempt::Reached;
     };
     match timeout(ATTEMPT, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => true,
-        // A refusal is an answer.
-        Ok(Err(error)) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-        ),
-        Err(_) => false,
+        Ok(Ok(_)) => Attempt::Reached,
+        Ok(Err(error)) => match error.kind() {
+            // A refusal is an answer.
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Attempt::Reached,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                Attempt::Unreachable
+            }
+            _ => Attempt::Silent,
+        },
+        Err(_) => Attempt::Silent,
     }
 }
 
@@ -71,17 +89,26 @@ mod tests {
     async fn an_answer_of_any_kind_is_reaching() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap().to_string();
-        assert!(is_reached(&open).await);
+        assert_eq!(attempt(&open).await, Attempt::Reached);
         drop(listener);
-        assert!(is_reached(&open).await, "it is refused now");
-        assert!(is_reached("no address").await);
+        assert_eq!(attempt(&open).await, Attempt::Reached, "it is refused now");
+        assert_eq!(attempt("no address").await, Attempt::Reached);
         assert_eq!(reached(vec![open.clone()]).await, [open]);
     }
 
+    /// A sandbox without a network has no packets to lose, and is not to be kept waiting.
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_way_nothing_is_tried_again() {
+        // No TCP connection goes to a group: ENETUNREACH, with a network and without.
+        let group = "224.0.0.1:9".to_owned();
+        assert_eq!(attempt(&group).await, Attempt::Unreachable);
+        let begun = Instant::now();
+        assert!(reached(vec![group]).await.is_empty());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
     #[tokio::test]
-    async fn silence_and_no_route_are_not() {
-        // A multicast address takes no connection.
-        assert!(!is_reached("224.0.0.1:80").await);
+    async fn where_nothing_is_named_nothing_is_tried() {
         assert!(reached(Vec::new()).await.is_empty());
     }
 }
