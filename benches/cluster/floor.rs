@@ -45,7 +45,9 @@ impl SleepingPod {
             spec.as_object_mut().unwrap().remove(made_by_the_cluster);
         }
         let container = &mut spec["containers"][0];
-        container["command"] = json!(["/bin/sleep", "infinity"]);
+        // One that does not end at SIGTERM would cost its grace period.
+        let sleep = "trap 'exit 0' TERM; sleep infinity & wait";
+        container["command"] = json!(["/bin/sh", "-c", sleep]);
         let container = container.as_object_mut().unwrap();
         for agents_own in ["args", "readinessProbe"] {
             container.remove(agents_own);
@@ -77,9 +79,10 @@ impl SleepingPod {
         open(client, exec).await.unwrap()
     }
 
-    /// Deletes it, and waits until it is gone.
+    /// Deletes it as Sandpool deletes its own, and waits until it is gone. Without a grace period it
+    /// would vanish at once from the API only, and the node still be busy with it.
     pub(crate) async fn delete(self) {
-        let parameters = DeleteParams::default().grace_period(0);
+        let parameters = DeleteParams::default().grace_period(1);
         self.pods.delete(&self.name, &parameters).await.unwrap();
         let gone = await_condition(self.pods, &self.name, |pod: Option<&Pod>| pod.is_none());
         gone.await.unwrap();
