@@ -126,7 +126,7 @@ pub enum StartError {
     /// It runs, and it is not gVisor: nothing may run in it.
     #[error("the sandbox is not gVisor: {0}")]
     NotGvisor(String),
-    /// Policies leave its network open, and how: it is not made.
+    /// Policies leave its network open, and how: it is not made, nor used if it was.
     #[error("the sandbox's network is not closed: of the NetworkPolicies, {0}")]
     NetworkOpen(String),
     /// It runs, and its network is open: nothing may run in it. The addresses that it reached.
@@ -162,6 +162,11 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// `outputs`: for how many programs it may be given pipes to the server's own process.
     async fn start(&self, id: &SandboxId, outputs: u32) -> Result<StartedSandbox, StartError>;
+
+    /// Why nothing more may run in its sandboxes at present, as long as there is such a reason.
+    fn refusal(&self) -> watch::Receiver<Option<String>> {
+        watch::channel(None).1
+    }
 
     /// Opens a further connection to the agent, after an earlier one was cut.
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError>;

@@ -48,8 +48,8 @@ pub struct KubernetesConfig {
     /// A duration from 10s to 1h; default 5m.
     #[serde(with = "units::duration")]
     pub start_timeout: Duration,
-    /// Whether sandboxes are made only where NetworkPolicies close the network of all pods. `false` is for a
-    /// gVisor that gives its sandboxes no network. `true` or `false`; default true.
+    /// Whether sandboxes are made and leased only where NetworkPolicies close the network of all
+    /// pods. `false` is for a gVisor that gives its sandboxes no network. `true` or `false`; default true.
     pub require_network_policy: bool,
     /// What sandboxes must not reach, besides the API server, their node and a cloud's metadata: one
     /// that reaches any of them is not used. A list of IP addresses with ports; default [].

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backend::{Backend, SandboxId},
@@ -49,6 +49,10 @@ impl Provision for SandboxProvision {
             sandbox,
             gone: Box::pin(async move { death.await.to_string() }),
         })
+    }
+
+    fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.backend.refusal()
     }
 
     async fn delete(&self, id: &SandboxId) -> Result<(), String> {

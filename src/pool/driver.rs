@@ -37,6 +37,7 @@ pub(super) struct Driver<P: Provision> {
     deaths: Deaths,
     // Of those that are warm, until they are deleted.
     connected: HashMap<Number, watch::Sender<bool>>,
+    refusal: watch::Receiver<Option<String>>,
     events: Vec<Event<P>>,
     publish_at: Instant,
     // Dropped with the driver: that is how others see that it ended.
@@ -83,6 +84,9 @@ impl<P: Provision> Driver<P> {
         ended: watch::Sender<()>,
     ) -> Self {
         let deaths = Deaths::new(Arc::clone(&shared.driver));
+        let mut refusal = provision.refusal();
+        // There may be one from the beginning.
+        refusal.mark_changed();
         Self {
             shared,
             provision,
@@ -92,6 +96,7 @@ impl<P: Provision> Driver<P> {
             running: HashMap::new(),
             deaths,
             connected: HashMap::new(),
+            refusal,
             events: Vec::new(),
             publish_at: now(),
             _ended: ended,
@@ -120,6 +125,8 @@ impl<P: Provision> Driver<P> {
             tokio::select! {
                 () = self.shared.driver.notified() => {}
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
+                // Whoever could refuse may be gone.
+                Ok(()) = self.refusal.changed() => self.refusal.mark_changed(),
                 () = sleep_until(round.wake_at) => {}
             }
         }
@@ -132,6 +139,12 @@ impl<P: Provision> Driver<P> {
             let mut inner = self.shared.lock();
             inner.driver_called = false;
             let state = &mut inner.state;
+            // Before what got ready meanwhile.
+            let refusal = self.refusal.borrow_and_update();
+            if refusal.has_changed() {
+                state.refuse(refusal.clone(), now);
+            }
+            drop(refusal);
             for event in self.events.drain(..) {
                 match event {
                     Event::Started(number, sandbox) => state.started(number, sandbox, now),

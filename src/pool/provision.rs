@@ -26,6 +26,12 @@ pub trait Provision: Send + Sync + 'static {
         id: &SandboxId,
     ) -> impl Future<Output = Result<Provisioned<Self::Sandbox>, String>> + Send;
 
+    /// Why none of its sandboxes may be leased at present, as long as there is such a reason: the pool
+    /// then deletes those that are idle. Leases go on.
+    fn refusal(&self) -> watch::Receiver<Option<String>> {
+        watch::channel(None).1
+    }
+
     /// Deletes the sandbox and all that was made for it. One that is not there is deleted. An
     /// error is a reason for people; the pool tries again for ever, so the future must end.
     fn delete(&self, id: &SandboxId) -> impl Future<Output = Result<(), String>> + Send;

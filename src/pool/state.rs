@@ -99,6 +99,8 @@ pub(super) struct State<S> {
     idle: Idle<S>,
     leased: HashSet<Number>,
     recycling: Recycling,
+    /// Why nothing may be leased, if so.
+    refusal: Option<String>,
     /// What is to be done; taken by whoever does it.
     pub(super) work: Vec<Work<S>>,
     /// What is to be said; taken by whoever caused it.
@@ -136,6 +138,7 @@ impl<S> State<S> {
             ),
             leased: HashSet::new(),
             recycling: Recycling::new(jitter),
+            refusal: None,
             work: Vec::new(),
             answers: Vec::new(),
         };
@@ -205,7 +208,11 @@ impl<S> State<S> {
 
     /// A start succeeded.
     pub(super) fn started(&mut self, number: Number, sandbox: S, now: Instant) {
-        if self.starts.succeeded(number, now) {
+        if let Some(reason) = self.refusal.clone()
+            && self.starts.failed(number, reason, now)
+        {
+            self.recycle(number, Some(sandbox));
+        } else if self.starts.succeeded(number, now) {
             self.idle.push(number, sandbox, now);
         } else if self.abandoned.remove(&number) {
             self.recycle(number, Some(sandbox));
@@ -232,6 +239,19 @@ impl<S> State<S> {
         } else if self.leased.remove(&number) {
             // Its holder finds out from the sandbox; the room it takes is free for another.
             self.recycle(number, None);
+        }
+        self.settle(now);
+    }
+
+    /// Nothing may be leased, for that reason: what is idle is deleted, and what gets ready counts as
+    /// failed. `None`: it may again.
+    pub(super) fn refuse(&mut self, refusal: Option<String>, now: Instant) {
+        self.refusal = refusal;
+        if let Some(reason) = self.refusal.clone() {
+            while let Some((number, warm)) = self.idle.pop_oldest() {
+                self.recycle(number, Some(warm.sandbox));
+            }
+            self.starts.died_young(reason, now);
         }
         self.settle(now);
     }

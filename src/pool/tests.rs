@@ -216,6 +216,36 @@ async fn a_dead_idle_sandbox_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_leased_while_there_is_a_reason_against_it() {
+    let (pool, memory) = warm_pool(settings()).await;
+    let lease = pool.lease("a", SECOND).await.unwrap();
+    until(&pool, |status| status.idle == 1).await;
+    memory.refuse(Some("the network is open"));
+    let status = until(&pool, |status| status.idle == 0).await;
+    let PoolHealth::Unhealthy { reason, .. } = status.health else {
+        panic!("{:?}", status.health)
+    };
+    assert_eq!(&*reason, "the network is open");
+    let refused = pool.lease("b", 60 * SECOND).await;
+    assert!(matches!(refused, Err(LeaseError::QueueTimeout { .. })));
+    assert_eq!(memory.alive(), [lease.id().as_str()]);
+    memory.refuse(None);
+    until(&pool, |status| status.idle == 1).await;
+    assert_eq!(pool.status().health, PoolHealth::Ready);
+}
+
+/// The first look at it comes before the first sandbox is ready.
+#[tokio::test(start_paused = true)]
+async fn a_reason_from_the_beginning_counts() {
+    let memory = Arc::new(Memory::default());
+    memory.refuse(Some("the network is open"));
+    let pool = Pool::spawn(settings(), Arc::clone(&memory), "s1");
+    let refused = pool.lease("a", 60 * SECOND).await;
+    assert!(matches!(refused, Err(LeaseError::QueueTimeout { .. })));
+    assert!(!pool.status().warmed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_leased_sandbox_is_deleted_before_its_lease_ends() {
     let (pool, memory) = warm_pool(PoolSettings {
         max_sandboxes: 1,

@@ -174,7 +174,7 @@ async fn a_sandbox_whose_network_is_open_is_never_used() {
 }
 
 #[tokio::test]
-async fn where_policies_leave_the_network_open_no_sandbox_is_made() {
+async fn where_policies_leave_the_network_open_no_sandbox_is_made_or_leased() {
     only_cluster!("on this machine a sandbox has no network at all");
     // Only this test's pods: policies of one namespace add up.
     let opens = json!({
@@ -194,4 +194,17 @@ async fn where_policies_leave_the_network_open_no_sandbox_is_made() {
     let policies = ["--namespace", cluster::NAMESPACE, "delete", "networkpolicy"];
     cluster::kubectl(&[&policies[..], &["opens"]].concat()).unwrap();
     client.wait_full("open").await;
+
+    // Opened later: what waits is not used either.
+    let before = server.sandboxes("open");
+    cluster::apply(&opens);
+    client.wait_refused("open", words).await;
+    let spec = bash("echo never").pool("open");
+    let refused = spec.queue_timeout(Duration::from_secs(1));
+    let status = refused.refused(&client).await;
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    cluster::kubectl(&[&policies[..], &["opens"]].concat()).unwrap();
+    client.wait_full("open").await;
+    let after = server.sandboxes("open");
+    assert!(before.iter().all(|old| !after.contains(old)), "{after:?}");
 }

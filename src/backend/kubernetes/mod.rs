@@ -34,7 +34,6 @@ use std::{
 
 use async_trait::async_trait;
 use kube::Client;
-use serde_json::Value;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -95,7 +94,7 @@ pub struct Cluster {
     client: Client,
     settings: Settings,
     pods: Arc<Pods>,
-    policies: Policies,
+    policies: Arc<Policies>,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
     deleting: Semaphore,
@@ -145,8 +144,13 @@ impl Cluster {
         tasks.spawn(ownership.clone().bury());
         let (watched, of) = (pods.clone(), owner.clone());
         tasks.spawn(async move { watched.follow(&of).await });
+        let policies = Arc::new(Policies::new(client.clone(), namespace));
+        if settings.require_network_policy {
+            let followed = policies.clone();
+            tasks.spawn(async move { followed.follow().await });
+        }
         Ok(Self {
-            policies: Policies::new(client.clone(), &settings.namespace),
+            policies,
             client,
             settings,
             pods,
@@ -215,6 +219,7 @@ impl Cluster {
 pub struct KubernetesBackend {
     cluster: Arc<Cluster>,
     template: Template,
+    refusal: watch::Receiver<Option<String>>,
 }
 
 fn failed<E: Display>(step: &'static str) -> impl Fn(E) -> StartError {
@@ -227,18 +232,14 @@ fn failed<E: Display>(step: &'static str) -> impl Fn(E) -> StartError {
 impl KubernetesBackend {
     /// Makes pods after `template`.
     #[must_use]
-    pub const fn new(cluster: Arc<Cluster>, template: Template) -> Self {
-        Self { cluster, template }
-    }
-
-    /// Makes sure that policies close the network of the pod that `manifest` asks for. Whether they are
-    /// enforced, it tries itself once it runs.
-    async fn check_policies(&self, manifest: &Value) -> Result<(), StartError> {
-        let network = self.cluster.policies.network(network::labels(manifest));
-        let network = network.await.map_err(failed("list the NetworkPolicies"))?;
-        match network.open() {
-            Some(open) => Err(StartError::NetworkOpen(open.to_string())),
-            None => Ok(()),
+    pub fn new(cluster: Arc<Cluster>, template: Template) -> Self {
+        let any = SandboxId::new(&template.pool, &cluster.settings.owner, 0);
+        let manifest = pod::pod(&any, &cluster.settings, &template);
+        let refusal = cluster.policies.refusal(network::labels(&manifest));
+        Self {
+            cluster,
+            template,
+            refusal,
         }
     }
 
@@ -299,7 +300,8 @@ impl Backend for KubernetesBackend {
         let Cluster { settings, pods, .. } = &*self.cluster;
         let manifest = pod::pod(id, settings, &self.template);
         if settings.require_network_policy {
-            self.check_policies(&manifest).await?;
+            let labels = network::labels(&manifest);
+            self.cluster.policies.check(labels).await?;
         }
         let (pod, death) = pods.expect(id.as_str());
         pods.create(id.as_str(), manifest)
@@ -320,6 +322,10 @@ impl Backend for KubernetesBackend {
             outputs: Vec::new(),
             must_not_reach,
         })
+    }
+
+    fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.refusal.clone()
     }
 
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {

@@ -111,6 +111,38 @@ fn the_oldest_is_leased_first_and_replaced_at_once() {
 }
 
 #[test]
+fn a_pool_that_may_lease_nothing_deletes_what_waits_and_what_gets_ready() {
+    let reason = "the network is open";
+    let mut pool = Fixture::warm(&settings());
+    let leased = pool.lease();
+    assert_eq!(pool.work(), [Work::Start(Number(2))]);
+    pool.state.refuse(Some(reason.into()), pool.now);
+    assert_eq!(pool.work(), [Work::Recycle(Number(1), Some(1))]);
+    let ticket = pool.queue();
+    pool.state.started(Number(2), 2, pool.now);
+    assert_eq!(pool.work(), [Work::Recycle(Number(2), Some(2))]);
+    let status = pool.state.status();
+    assert_eq!((status.idle, status.leased, status.queued), (0, 1, 1));
+    let PoolHealth::Unhealthy { reason: told, .. } = status.health else {
+        panic!("{:?}", status.health)
+    };
+    assert_eq!(&*told, reason);
+    // The lease goes on; its end is as usual.
+    pool.state.released(leased, pool.now);
+    for number in 0..3 {
+        pool.state.deleted(Number(number), pool.now);
+    }
+
+    pool.state.refuse(None, pool.now);
+    pool.advance(Duration::from_secs(60));
+    pool.work();
+    pool.state.started(Number(3), 3, pool.now);
+    let granted = std::mem::take(&mut pool.state.answers);
+    assert_eq!(granted, [Answer::Grant(ticket, Number(3), 3)]);
+    assert_eq!(pool.state.status().health, PoolHealth::Ready);
+}
+
+#[test]
 fn a_replacement_that_nobody_waits_for_is_put_off_once() {
     let delay = Duration::from_millis(25);
     let mut pool = Fixture::warm(&PoolSettings {

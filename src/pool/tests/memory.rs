@@ -40,6 +40,7 @@ struct Inner {
     deleted: Vec<String>,
     deletes: u32,
     deleted_while_starting: u32,
+    refusal: watch::Sender<Option<String>>,
 }
 
 /// Takes one off, if there is one.
@@ -84,6 +85,10 @@ impl Memory {
 
     pub(super) fn hang_starts(&self) {
         self.inner().hang_starts = true;
+    }
+
+    pub(super) fn refuse(&self, reason: Option<&str>) {
+        self.inner().refusal.send_replace(reason.map(Into::into));
     }
 
     pub(super) fn kill(&self, id: &str) {
@@ -160,6 +165,10 @@ impl Provision for Memory {
             gone,
             connected: watch::Sender::new(true),
         })
+    }
+
+    fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.inner().refusal.subscribe()
     }
 
     async fn delete(&self, id: &SandboxId) -> Result<(), String> {

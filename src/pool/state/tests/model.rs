@@ -19,6 +19,7 @@ enum Event {
     DeleteFailed(usize),
     Advance { seconds: u64 },
     Resize { min_idle: u32, max_sandboxes: u32 },
+    Refuse(bool),
     Drain,
     ShutDown,
 }
@@ -38,6 +39,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..200_u64).prop_map(|seconds| Event::Advance { seconds }),
         1 => (0..5_u32, 0..8_u32)
             .prop_map(|(min_idle, max_sandboxes)| Event::Resize { min_idle, max_sandboxes }),
+        1 => prop::bool::ANY.prop_map(Event::Refuse),
     ]
 }
 
@@ -74,6 +76,7 @@ struct Model {
     started: u64,
     queue: VecDeque<(Ticket, u8)>,
     closed: bool,
+    refused: bool,
 }
 
 impl Model {
@@ -86,6 +89,7 @@ impl Model {
             started: 0,
             queue: VecDeque::new(),
             closed: false,
+            refused: false,
         };
         model.check();
         model
@@ -131,15 +135,8 @@ impl Model {
             }
             Event::Started(index) => {
                 if let Some(number) = self.nth(index, &[Phase::Starting, Phase::Abandoned]) {
-                    let abandoned = self.sandboxes[&number] == Phase::Abandoned;
-                    self.set(
-                        number,
-                        if abandoned {
-                            Phase::MustGo
-                        } else {
-                            Phase::Idle
-                        },
-                    );
+                    let unwanted = self.sandboxes[&number] == Phase::Abandoned || self.refused;
+                    self.set(number, if unwanted { Phase::MustGo } else { Phase::Idle });
                     self.pool.state.started(number, number.0, now);
                 }
             }
@@ -190,6 +187,11 @@ impl Model {
                     (self.settings.min_idle, self.settings.max_sandboxes) =
                         (min_idle, max_sandboxes);
                 }
+            }
+            Event::Refuse(refused) => {
+                self.refused = refused;
+                let refusal = refused.then(|| "its network is open".to_owned());
+                self.pool.state.refuse(refusal, now);
             }
             Event::Drain => {
                 self.closed = true;
@@ -283,6 +285,7 @@ impl Model {
             "a sandbox was lost"
         );
         assert_eq!(status.queued, self.queue.len() as u32);
+        assert!(!self.refused || status.idle == 0, "kept for a lease");
         assert!(
             status.queued == 0 || status.idle == 0,
             "one waits while one is idle"
@@ -301,6 +304,7 @@ impl Model {
 
     /// From now on everything succeeds.
     fn all_goes_well(&mut self) {
+        self.play(Event::Refuse(false));
         for _ in 0..60 {
             self.play(Event::Started(0));
             self.play(Event::Deleted(0));
