@@ -39,7 +39,7 @@ pub(crate) async fn measure(cluster: &Cluster) {
     let mut medians = Vec::new();
     for (name, samples) in [
         (
-            "a pod alone, from its creation until it is ready",
+            "a pod alone, from its creation until it runs",
             &mut bare,
         ),
         ("Sandpool, nothing idle: request to first output", &mut ours),
