@@ -79,10 +79,10 @@ impl SleepingPod {
         open(client, exec).await.unwrap()
     }
 
-    /// Deletes it as Sandpool deletes its own, and waits until it is gone. Without a grace period it
-    /// would vanish at once from the API only, and the node still be busy with it.
+    /// Deletes it with the grace period that it has of Sandpool's, and waits until it is gone. Without
+    /// one it would vanish at once from the API only, and the node still be busy with it.
     pub(crate) async fn delete(self) {
-        let parameters = DeleteParams::default().grace_period(1);
+        let parameters = DeleteParams::default();
         self.pods.delete(&self.name, &parameters).await.unwrap();
         let gone = await_condition(self.pods, &self.name, |pod: Option<&Pod>| pod.is_none());
         gone.await.unwrap();

@@ -25,12 +25,6 @@ use sandpool::proto::v1::{
 };
 use tonic::transport::Channel;
 
-/// Holds this bench's own code on huge pages, as the server does its own: what a client's cold pages
-/// cost is neither Sandpool's nor the floor's. To be called while there is one thread.
-pub fn hold_client() {
-    sandpool::huge_pages::hold_program().unwrap();
-}
-
 pub type Executions = ExecutionServiceClient<Channel>;
 
 /// A server with one pool, killed and cleaned up when dropped.
@@ -39,6 +33,12 @@ pub struct Server {
     pub channel: Channel,
     pub state_dir: PathBuf,
     _config: tempfile::NamedTempFile,
+}
+
+/// Holds this bench's own code on huge pages, as the server does its own: what a client's cold pages
+/// cost is neither Sandpool's nor the floor's. To be called while there is one thread.
+pub fn hold_client() {
+    sandpool::huge_pages::hold_program().unwrap();
 }
 
 /// The agent that `make build` makes beside the release build.

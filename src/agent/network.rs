@@ -52,9 +52,14 @@ pub(super) async fn reached(mut addresses: Vec<String>) -> Vec<String> {
             .into_iter()
             .filter_map(|(answer, address)| (answer == Attempt::Reached).then_some(address))
             .collect();
-        silent = if reached.is_empty() { silent + 1 } else { 0 };
-        let is_closed = silent >= SILENT_ROUNDS || (silent > 0 && !is_silent);
-        if is_closed || (silent == 0 && Instant::now() >= deadline) {
+        let is_over = if reached.is_empty() {
+            silent += 1;
+            !is_silent || silent >= SILENT_ROUNDS
+        } else {
+            silent = 0;
+            Instant::now() >= deadline
+        };
+        if is_over {
             return reached;
         }
         sleep(PAUSE).await;

@@ -67,6 +67,7 @@ enum Event<P: Provision> {
     Deleted(Number),
     DeleteFailed(Number),
     Died(Number, String),
+    Refused(Option<String>),
 }
 
 /// What is left to do after the events have been taken in.
@@ -85,8 +86,8 @@ impl<P: Provision> Driver<P> {
     ) -> Self {
         let deaths = Deaths::new(Arc::clone(&shared.driver));
         let mut refusal = provision.refusal();
-        // There may be one from the beginning.
-        refusal.mark_changed();
+        // There may be a reason from the beginning.
+        let events = vec![Event::Refused(refusal.borrow_and_update().clone())];
         Self {
             shared,
             provision,
@@ -97,7 +98,7 @@ impl<P: Provision> Driver<P> {
             deaths,
             connected: HashMap::new(),
             refusal,
-            events: Vec::new(),
+            events,
             publish_at: now(),
             _ended: ended,
         }
@@ -126,7 +127,10 @@ impl<P: Provision> Driver<P> {
                 () = self.shared.driver.notified() => {}
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 // Whoever could refuse may be gone.
-                Ok(()) = self.refusal.changed() => self.refusal.mark_changed(),
+                Ok(()) = self.refusal.changed() => {
+                    let refusal = self.refusal.borrow_and_update().clone();
+                    self.events.push(Event::Refused(refusal));
+                }
                 () = sleep_until(round.wake_at) => {}
             }
         }
@@ -139,12 +143,6 @@ impl<P: Provision> Driver<P> {
             let mut inner = self.shared.lock();
             inner.driver_called = false;
             let state = &mut inner.state;
-            // Before what got ready meanwhile.
-            let refusal = self.refusal.borrow_and_update();
-            if refusal.has_changed() {
-                state.refuse(refusal.clone(), now);
-            }
-            drop(refusal);
             for event in self.events.drain(..) {
                 match event {
                     Event::Started(number, sandbox) => state.started(number, sandbox, now),
@@ -152,6 +150,7 @@ impl<P: Provision> Driver<P> {
                     Event::Deleted(number) => state.deleted(number, now),
                     Event::DeleteFailed(number) => state.delete_failed(number, now),
                     Event::Died(number, reason) => state.died(number, reason, now),
+                    Event::Refused(refusal) => state.refuse(refusal, now),
                 }
             }
             if state.next_tick().is_some_and(|at| at <= now) {
