@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::yield_now, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
 
@@ -124,14 +124,14 @@ impl ExecutionService for Executions {
             .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
         // A message that is refused ends the call, and with it the program.
         let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
-        let mut responses = UntilFinished {
+        let responses = UntilFinished {
             stream: updates.merge(refusals),
             finished: false,
-        }
-        .peekable();
-        // The headers of the answer go with its first message: to send them before would make the
-        // program wait for what the client does with them, and the client wake up twice.
-        responses.peek().await;
+        };
+        // The start goes first: the program would wait for what the client does with the headers.
+        // The headers go while the sandbox wakes up, when server and client have nothing else to do,
+        // and what they touch for them is warm when the first output comes.
+        yield_now().await;
         Ok(Response::new(Box::pin(responses)))
     }
 

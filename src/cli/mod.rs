@@ -17,8 +17,6 @@ use std::{env, future::Future, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::huge_pages;
-
 /// Exit code of `sandpool run` for whatever is not the program's doing, as docker run has it.
 const OWN_TROUBLE: u8 = 125;
 
@@ -56,15 +54,11 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Serve(args) => {
-            // Before there are threads.
-            let held = huge_pages::hold_program();
-            block_on(Builder::new_multi_thread(), 1, serve::main(args, held))
-        }
-        Command::Run(args) => block_on(one_thread(), OWN_TROUBLE, run::main(*args)),
-        Command::Pools(args) => block_on(one_thread(), 1, pools::main(args)),
+        Command::Serve(args) => serve::main(args),
+        Command::Run(args) => block_on(OWN_TROUBLE, run::main(*args)),
+        Command::Pools(args) => block_on(1, pools::main(args)),
         Command::Config(args) => config::main(args),
-        Command::Doctor(args) => block_on(one_thread(), 1, doctor::main(args)),
+        Command::Doctor(args) => block_on(1, doctor::main(args)),
     }
 }
 
@@ -79,13 +73,9 @@ fn usage_exit_code(error: &clap::Error) -> u8 {
     }
 }
 
-/// For a client: passing each message from thread to thread would be most of its work.
-fn one_thread() -> Builder {
-    Builder::new_current_thread()
-}
-
-fn block_on(mut runtime: Builder, failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
-    match runtime.enable_all().build() {
+/// For a client, one thread: passing each message from thread to thread would be most of its work.
+fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
+    match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(main);
             // Not waiting for a thread that still reads the terminal.

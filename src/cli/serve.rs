@@ -6,12 +6,16 @@ use std::{
 };
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tracing::debug;
 
 use super::sources::SourceArgs;
 use crate::{
     config::{Config, ConfigError},
+    huge_pages,
     serve::{self, Running, ServeError},
     telemetry::{self, TelemetryError},
 };
@@ -29,15 +33,16 @@ enum ServeCommandError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    #[error("cannot start threads: {0}")]
+    Threads(io::Error),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
 
-/// `held`: what [`crate::huge_pages::hold_program`] said, before there was a log.
-pub(super) async fn main(args: ServeArgs, held: io::Result<usize>) -> ExitCode {
-    match serve(args, held).await {
+pub(super) fn main(args: ServeArgs) -> ExitCode {
+    match serve(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sandpool: {error}");
@@ -46,14 +51,27 @@ pub(super) async fn main(args: ServeArgs, held: io::Result<usize>) -> ExitCode {
     }
 }
 
-async fn serve(args: ServeArgs, held: io::Result<usize>) -> Result<(), ServeCommandError> {
+fn serve(args: ServeArgs) -> Result<(), ServeCommandError> {
     let config = Config::load(&args.sources.into_sources())?;
     telemetry::init(&config.log)?;
-    match held {
+    // Before there are threads.
+    match huge_pages::hold_program() {
         Ok(0) => debug!("this machine has no transparent huge pages for the code"),
         Ok(bytes) => debug!(bytes, "code is on huge pages"),
         Err(error) => debug!(%error, "code is not on huge pages"),
     }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(config.threads as usize)
+        .enable_all()
+        .build()
+        .map_err(ServeCommandError::Threads)?;
+    let served = runtime.block_on(until_signal(config));
+    // Not waiting for a file that is still being read.
+    runtime.shutdown_background();
+    served
+}
+
+async fn until_signal(config: Config) -> Result<(), ServeCommandError> {
     // Waited for from here on, so that a signal during the start is not lost, either.
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeCommandError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeCommandError::Signals)?;

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    thread,
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Pool of a request that names none. Default default.
     pub default_pool: String,
+    /// How many threads the server's own work is spread over. Default a quarter of the processors,
+    /// at least one: passing a request from thread to thread takes longer than the work itself,
+    /// and the sandboxes need the processors, too.
+    pub threads: u32,
     /// The server's certificate.
     pub tls: TlsConfig,
     /// Who may call.
@@ -67,6 +73,7 @@ impl Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_051)),
             default_pool: "default".to_owned(),
+            threads: 0,
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
             shutdown: ShutdownConfig::default(),
@@ -79,6 +86,10 @@ impl Config {
     }
 
     pub(super) fn resolve(&mut self) {
+        if self.threads == 0 {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            self.threads = u32::try_from(processors / 4).unwrap_or(u32::MAX).max(1);
+        }
         self.pools.values_mut().for_each(PoolConfig::resolve);
     }
 
@@ -91,6 +102,7 @@ impl Config {
                 format!("one of the pools: {}", names.join(", ")),
             );
         }
+        check.range("threads", self.threads, 0, 1024);
         self.tls.check(check);
         self.access.check(self.backend.kind, check);
         self.shutdown.check(check);

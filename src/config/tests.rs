@@ -40,6 +40,7 @@ fn without_any_source_the_defaults_are_in_force() {
     let pool = &config.pools["default"];
     let languages: Vec<&str> = pool.languages().map(|(name, _)| name.as_str()).collect();
     assert_eq!(languages, ["bash", "node", "python"]);
+    assert!(config.threads >= 1);
     assert_eq!(pool.max_queued_per_caller, 50);
     assert_eq!(pool.limits.default.disk, pool.volumes.total());
 }
@@ -229,6 +230,8 @@ fn each_of_these_is_refused_naming_its_key() {
         ),
         ("[shutdown]\ngrace = '0'", "shutdown.grace"),
         ("[shutdown]\ngrace = '2h'", "shutdown.grace"),
+        ("threads = 1025", "threads"),
+        ("threads = -1", "threads"),
         ("[executions]\nremembered = 0", "executions.remembered"),
         ("[executions]\nremembered = -1", "executions.remembered"),
         (

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    task::{AbortHandle, Id, JoinError, JoinSet},
+    task::{AbortHandle, Id, JoinError, JoinSet, yield_now},
 };
 
 use super::{
@@ -120,11 +120,14 @@ impl<P: Provision> Driver<P> {
             self.collect_deaths();
             if !self.events.is_empty() {
                 // Others get their turn, and their events come with these in the next round.
-                tokio::task::yield_now().await;
+                yield_now().await;
                 continue;
             }
             tokio::select! {
-                () = self.shared.driver.notified() => {}
+                () = self.shared.driver.notified() => {
+                    // Whoever was given a sandbox goes first.
+                    yield_now().await;
+                }
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 // Whoever could refuse may be gone.
                 Ok(()) = self.refusal.changed() => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -252,7 +253,7 @@ impl Progress {
             reason = stopped(&mut run.stop), if undecided => {
                 Err(Stop::Ended(Outcome::Cancelled(reason)))
             }
-            () = sleep_until(deadline) => Err(late),
+            () = passed(deadline) => Err(late),
             opened = opening => opened.map_err(|reason| self.unreachable(reason)),
             reason = died(&mut death) => Err(self.dead(&reason)),
         }
@@ -378,6 +379,13 @@ fn not_confirmed() -> Stop {
 
 fn caller_gone() -> Outcome {
     Outcome::Cancelled("the caller went away".into())
+}
+
+/// Waits until then, and begins to once what is under way has been written: a timer that is the next
+/// to fire costs a system call, and the start shall not wait for that.
+async fn passed(deadline: Instant) {
+    yield_now().await;
+    sleep_until(deadline).await;
 }
 
 /// Never, if there is no time.
