@@ -164,6 +164,12 @@ fn default_languages() -> BTreeMap<String, LanguageConfig> {
         .collect()
 }
 
+/// How many processors this process may use.
+pub(super) fn processors() -> u32 {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(processors).unwrap_or(u32::MAX)
+}
+
 impl PoolConfig {
     /// The languages, in a fixed order.
     pub fn languages(&self) -> impl Iterator<Item = (LanguageName, &LanguageConfig)> {
@@ -190,9 +196,7 @@ impl PoolConfig {
     /// Puts what is in force where 0 stands for something derived.
     pub(super) fn resolve(&mut self) {
         if self.max_starting == 0 {
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-            self.max_starting = processors.max(2).min(self.max_sandboxes);
+            self.max_starting = processors().max(2).min(self.max_sandboxes);
         }
         if self.max_queued_per_caller == 0 {
             self.max_queued_per_caller = self.max_queued.div_ceil(2);

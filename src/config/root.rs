@@ -3,16 +3,17 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    num::NonZero,
-    thread,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     AccessConfig, BackendConfig, ConfigError, ExecutionsConfig, LogConfig, MetricsConfig,
-    PoolConfig, ShutdownConfig, Sources, TlsConfig, check::Check, units,
+    PoolConfig, ShutdownConfig, Sources, TlsConfig, check::Check, pool::processors, units,
 };
+
+/// More would only pass requests around.
+const MAX_THREADS: u32 = 1024;
 
 /// The whole configuration, as [`Config::load`] checked it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,8 +88,7 @@ impl Config {
 
     pub(super) fn resolve(&mut self) {
         if self.threads == 0 {
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            self.threads = u32::try_from(processors / 4).unwrap_or(u32::MAX).max(1);
+            self.threads = (processors() / 4).clamp(1, MAX_THREADS);
         }
         self.pools.values_mut().for_each(PoolConfig::resolve);
     }
@@ -102,7 +102,7 @@ impl Config {
                 format!("one of the pools: {}", names.join(", ")),
             );
         }
-        check.range("threads", self.threads, 0, 1024);
+        check.range("threads", self.threads, 0, MAX_THREADS);
         self.tls.check(check);
         self.access.check(self.backend.kind, check);
         self.shutdown.check(check);
