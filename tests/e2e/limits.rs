@@ -237,9 +237,9 @@ async fn a_fork_bomb_stays_within_its_processes() {
 /// After a cut the agent may hold the old connection yet, whose process is of the program's user.
 #[tokio::test]
 async fn what_connects_to_the_agent_is_not_counted_among_the_programs_processes() {
-    let server =
-        Server::with("[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\nlanguages.python = {}");
-    let server = server.start();
+    let pools = "[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\n\
+                 limits.default.queue_timeout = \"80s\"\nlanguages.python = {}\n";
+    let server = Server::with(pools).start();
     let client = server.client().await;
     let alone = children(&client).await;
     // Nothing else in the sandbox is of that user.

@@ -269,11 +269,13 @@ async fn sandboxes_without_a_connection_get_one_when_they_come_to_be_leased() {
 min_idle = 3
 max_sandboxes = 4
 connected_idle = 1
+limits.default.queue_timeout = "80s"
 languages.bash = {}
 [pools.none]
 min_idle = 1
 max_sandboxes = 2
 connected_idle = 0
+limits.default.queue_timeout = "80s"
 languages.bash = {}
 "#;
     let server = Server::with(pools).start();
@@ -304,7 +306,8 @@ languages.bash = {}
 #[tokio::test]
 async fn a_pod_whose_image_holds_the_agent_needs_no_init_container() {
     only_cluster!("images are a cluster's");
-    let pools = "[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\nlanguages.bash = {}";
+    let pools = "[pools.main]\nmin_idle = 1\nmax_sandboxes = 1\n\
+                 limits.default.queue_timeout = \"80s\"\nlanguages.bash = {}\n";
     let server = Server::with(pools)
         .env(
             "SANDPOOL_POOLS__MAIN__POD__IMAGE",
