@@ -11,12 +11,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep};
 
 use super::VOLUMES;
 
-/// A program fills memory at some GB/s, and the pool's headroom is at least 64 MiB.
-const SAMPLE_EVERY: Duration = Duration::from_millis(5);
+/// A look costs some tenths of a millisecond, so there are few while a bound is far away. Whoever
+/// passes it, at the fastest that memory is filled, is found out within the shortest pause, and so
+/// within the pool's headroom of at least 64 MiB.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const FASTEST_BYTES_PER_SECOND: u64 = 8 << 30;
 
 /// Which bound was passed, and what it is.
 #[derive(Clone, Copy)]
@@ -57,11 +61,12 @@ impl MemoryWatch {
         disk_bytes: u64,
         peak: &AtomicU64,
     ) -> Overrun {
+        let begun = Instant::now();
         // Not at once: that is when the program starts.
-        let mut ticks = interval_at(Instant::now() + SAMPLE_EVERY, SAMPLE_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = SHORTEST_PAUSE;
         loop {
-            ticks.tick().await;
+            sleep(pause).await;
+            pause = SHORTEST_PAUSE;
             let Ok((memory, disk)) = self.in_use() else {
                 continue;
             };
@@ -73,6 +78,8 @@ impl MemoryWatch {
             if disk > disk_bytes {
                 return Overrun::Disk(disk_bytes);
             }
+            let room = (memory_bytes - memory).min(disk_bytes - disk);
+            pause = pause_before(room, begun.elapsed());
         }
     }
 
@@ -90,6 +97,13 @@ impl MemoryWatch {
         };
         Ok((all.saturating_sub(counted), disk))
     }
+}
+
+/// How long not to look while there is so much room, in bytes. At most as long as the program has
+/// run: the short ones have a peak, too.
+fn pause_before(room: u64, ran: Duration) -> Duration {
+    let filled_in = Duration::from_millis(room.saturating_mul(1000) / FASTEST_BYTES_PER_SECOND);
+    filled_in.min(ran).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// Bytes that the files on these file systems take.
@@ -126,5 +140,15 @@ mod tests {
         let meminfo = b"MemTotal:  524288 kB\nAnonPages:       812 kB\n";
         assert_eq!(field(meminfo, b"AnonPages:"), Some(812 * 1024));
         assert_eq!(field(meminfo, b"Shmem:"), None);
+    }
+
+    #[test]
+    fn a_bound_that_is_near_is_watched_closely() {
+        const RAN: Duration = Duration::from_secs(1);
+        let pauses = [0, 32, 128, 4096].map(|mib| pause_before(mib << 20, RAN).as_millis());
+        assert_eq!(pauses, [5, 5, 15, 50]);
+        assert_eq!(pause_before(u64::MAX, RAN), LONGEST_PAUSE);
+        let early = [1, 20].map(|ms| pause_before(4 << 30, Duration::from_millis(ms)).as_millis());
+        assert_eq!(early, [5, 20]);
     }
 }
