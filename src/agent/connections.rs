@@ -172,12 +172,7 @@ impl AsyncWrite for DescriptorPair {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.write.poll_write_ready(cx))?;
-            if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), buf)?)) {
-                return Poll::Ready(result);
-            }
-        }
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -185,10 +180,17 @@ impl AsyncWrite for DescriptorPair {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         loop {
             let mut guard = ready!(self.write.poll_write_ready(cx))?;
             if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::writev(fd.get_ref(), bufs)?)) {
-                return Poll::Ready(result);
+                let written = result?;
+                // It is full: that there is room comes with a new event (epoll(7), as above), so
+                // another write just to hear that is saved.
+                if 0 < written && written < length {
+                    guard.clear_ready();
+                }
+                return Poll::Ready(Ok(written));
             }
         }
     }

@@ -19,6 +19,11 @@ use crate::proto::agent::Stream;
 /// What is read from a pipe at once, at most, and the least that is worth a system call.
 const CHUNK: usize = 256 * 1024;
 const MIN_READ: usize = 4096;
+/// What a pipe holds at first, in gVisor as on Linux (pipe(7), "Pipe capacity"), and what it shall hold
+/// once a program has filled it. A system call is slow in gVisor, and a large pipe takes fewer for as
+/// many bytes, of the program and of the agent.
+const PIPE: usize = 64 * 1024;
+const LOUD_PIPE: usize = 1 << 20;
 
 impl Execution {
     /// Gives the input to the program, as fast as it takes it.
@@ -64,10 +69,12 @@ impl Execution {
         let index = index(stream);
         let mut left_at_exit: Option<u64> = None;
         let mut buffer = BytesMut::new();
+        let (mut last_read, mut grown) = (0, false);
         loop {
             let room = self.room(index).await;
-            // Not for each small read, since pieces of one buffer keep all of it.
-            if buffer.capacity() < MIN_READ {
+            // Not for each small read, since pieces of one buffer keep all of it. What is given up here
+            // is less than what the last read took.
+            if buffer.capacity() < last_read.max(MIN_READ) {
                 buffer.reserve(CHUNK);
             }
             let deadline = *ended.borrow_and_update();
@@ -103,6 +110,11 @@ impl Execution {
                 Ok(read) => {
                     if let Some(left) = &mut left_at_exit {
                         *left = left.saturating_sub(read as u64);
+                    }
+                    last_read = read;
+                    if read >= PIPE && !std::mem::replace(&mut grown, true) {
+                        // Refused where there is no memory for it: then it is slower.
+                        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, LOUD_PIPE);
                     }
                     let piece = buffer.split().freeze();
                     self.change(|state| state.streams[index].push(piece));
