@@ -60,6 +60,24 @@ async fn what_a_program_that_was_started_for_the_call_writes_at_once_is_written_
     }
 }
 
+/// The pipe grows once it was full, and small pieces after large ones must not each keep a large
+/// buffer.
+#[tokio::test]
+async fn a_command_that_is_loud_and_then_writes_little_at_a_time_loses_nothing() {
+    let (_server, client) = main_pool().await;
+    let source = format!(
+        "{BYTES}import os\ndef write(data):\n    while data: data = data[os.write(1, data):]\nfor _ in range(8): write(data)\nfor i in range(20_000): write(b'%d\\n' % i)"
+    );
+    let done = command(&["python3", "-c", &source])
+        .limits(|limits| limits.memory_bytes = 100 << 20)
+        .run(&client)
+        .await
+        .exited(0);
+    let lines: String = (0..20_000).map(|i| format!("{i}\n")).collect();
+    let expected = [some_bytes(1 << 20).repeat(8), lines.into_bytes()].concat();
+    assert!(done.stdout == expected, "{} bytes", done.stdout.len());
+}
+
 #[tokio::test]
 async fn a_write_that_is_cut_short_says_so() {
     let (_server, client) = main_pool().await;
