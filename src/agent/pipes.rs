@@ -23,6 +23,9 @@ use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 /// Where the server's descriptors begin; the backend puts them there.
 const FIRST_DIRECT: i32 = 10;
+/// What a pipe that the agent reads shall hold. The default of 64 KiB, in gVisor as on Linux (pipe(7),
+/// "Pipe capacity"), takes more system calls of both sides for as many bytes, and they are slow there.
+const PIPE_SIZE: usize = 1 << 20;
 /// How long an interpreter that has ended may take to say why.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -97,6 +100,10 @@ impl Pipes {
             None => {
                 let (our_stdout, stdout) = io::pipe()?;
                 let (our_stderr, stderr) = io::pipe()?;
+                for pipe in [&our_stdout, &our_stderr] {
+                    // Refused where pipes hold too much already: then it is slower.
+                    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+                }
                 command.stdout(stdout).stderr(stderr);
                 Outputs::Read {
                     stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,

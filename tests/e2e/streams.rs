@@ -60,8 +60,7 @@ async fn what_a_program_that_was_started_for_the_call_writes_at_once_is_written_
     }
 }
 
-/// The pipe grows once it was full, and small pieces after large ones must not each keep a large
-/// buffer.
+/// Small pieces after large ones must not each keep a large buffer.
 #[tokio::test]
 async fn a_command_that_is_loud_and_then_writes_little_at_a_time_loses_nothing() {
     let (_server, client) = main_pool().await;

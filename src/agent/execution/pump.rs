@@ -19,11 +19,6 @@ use crate::proto::agent::Stream;
 /// What is read from a pipe at once, at most, and the least that is worth a system call.
 const CHUNK: usize = 256 * 1024;
 const MIN_READ: usize = 4096;
-/// What a pipe holds at first, in gVisor as on Linux (pipe(7), "Pipe capacity"), and what it shall hold
-/// once a program has filled it. A system call is slow in gVisor, and a large pipe takes fewer for as
-/// many bytes, of the program and of the agent.
-const PIPE: usize = 64 * 1024;
-const LOUD_PIPE: usize = 1 << 20;
 
 impl Execution {
     /// Gives the input to the program, as fast as it takes it.
@@ -69,7 +64,7 @@ impl Execution {
         let index = index(stream);
         let mut left_at_exit: Option<u64> = None;
         let mut buffer = BytesMut::new();
-        let (mut last_read, mut grown) = (0, false);
+        let mut last_read = 0;
         loop {
             let room = self.room(index).await;
             // Not for each small read, since pieces of one buffer keep all of it. What is given up here
@@ -112,10 +107,6 @@ impl Execution {
                         *left = left.saturating_sub(read as u64);
                     }
                     last_read = read;
-                    if read >= PIPE && !std::mem::replace(&mut grown, true) {
-                        // Refused where there is no memory for it: then it is slower.
-                        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, LOUD_PIPE);
-                    }
                     let piece = buffer.split().freeze();
                     self.change(|state| state.streams[index].push(piece));
                 }
