@@ -88,8 +88,18 @@ impl Reaper {
         Some(Process { pid, exit })
     }
 
+    /// Kills a started process and its group, unless the process has ended.
+    #[cfg(feature = "server")]
+    pub(crate) fn kill_group(&self, process: &Process) {
+        let _waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // While the lock is held nobody is reaped, so a child's pid is still its own.
+        if process.exit.is_empty() {
+            kill(-process.pid.as_raw_nonzero().get(), libc::SIGKILL);
+        }
+    }
+
     fn reap(&self) {
-        // Held throughout, so that `adopt` sees each child either alive or gone.
+        // Held throughout, so that `adopt` and `kill_group` see each child either alive or gone.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((pid, exit)) = wait_any() {
             if let Some(sender) = waiting.remove(&pid) {

@@ -3,7 +3,9 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -188,12 +190,9 @@ async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
     bash("echo still").run(&client).await.printed("still\n");
 }
 
-#[tokio::test]
-async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
-    only_local!("it runs no runsc itself");
-    let dir = tempfile::tempdir().unwrap();
-    let (runsc, marker) = (dir.path().join("runsc"), dir.path().join("marker"));
-    // It could make a cgroup after the next server has removed what was left.
+/// A server whose `runsc` never gets done, and the process of the `runsc` that it has started.
+async fn starting_for_ever(dir: &Path) -> (Server, i32) {
+    let (runsc, marker) = (dir.join("runsc"), dir.join("marker"));
     let slow = format!(
         "#!/bin/sh\necho $$ >{marker:?}.new\nmv {marker:?}.new {marker:?}\nexec sleep 1000\n"
     );
@@ -209,8 +208,17 @@ async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
         fs::read_to_string(&marker).unwrap()
     })
     .await;
+    (server, starting.trim().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
+    only_local!("it runs no runsc itself");
+    let dir = tempfile::tempdir().unwrap();
+    // It could make a cgroup after the next server has removed what was left.
+    let (server, starting) = starting_for_ever(dir.path()).await;
     // One that has ended and is not waited for yet has no command line.
-    let command = format!("/proc/{}/cmdline", starting.trim());
+    let command = format!("/proc/{starting}/cmdline");
     let runs = || fs::read(&command).is_ok_and(|line| !line.is_empty());
     assert!(runs());
     server.kill();
@@ -220,6 +228,28 @@ async fn a_runsc_that_starts_a_sandbox_ends_with_its_server() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_end_before_the_runsc_that_it_kills() {
+    only_local!("it runs no runsc itself");
+    let dir = tempfile::tempdir().unwrap();
+    let (server, starting) = starting_for_ever(dir.path()).await;
+    // A busy machine takes its time to let a killed process die; a tracer takes as much as it likes.
+    let dying = HeldAtItsEnd::seize(starting);
+    server.terminate();
+    dying.wait();
+    let end = thread::scope(|scope| {
+        let ended = scope.spawn(|| server.wait());
+        // Time only for a server that does not wait to give itself away.
+        thread::sleep(Duration::from_millis(300));
+        let early = ended.is_finished();
+        dying.let_go();
+        assert!(!early, "the server ended before its runsc");
+        ended.join().unwrap()
+    });
+    assert!(end.success());
+    server.end();
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@
 //! - `state_dir`: where all of this is kept, and what a dead server left there
 //!
 //! A sandbox is four things: two processes (sentry and gofer) and what they fork, a cgroup, and
-//! a directory. Deleting it is killing who is in the cgroup, and removing the two; no `runsc
-//! delete` is needed for that, which polls for 1.6 s.
+//! a directory. Deleting it is killing the `runsc` that starts it or is attached to it, if any, and
+//! who is in the cgroup, and removing the two; no `runsc delete` is needed for that, which polls
+//! for 1.6 s.
 
 mod bundle;
 mod cgroup;
@@ -28,7 +29,11 @@ pub use cgroup::Cgroups;
 pub use state_dir::{StateDir, StateDirError};
 pub use template::{Template, Volumes};
 
-use self::{cgroup::Cgroup, rootfs::Rootfs, runsc::Runsc};
+use self::{
+    cgroup::Cgroup,
+    rootfs::Rootfs,
+    runsc::{Runsc, Unended},
+};
 use super::{
     Backend, BoxedByteStream, ConnectError, Death, DeleteError, OutputPipes, SandboxId, StartError,
     StartedSandbox,
@@ -81,6 +86,7 @@ pub struct LocalBackend {
     machine: Machine,
     template: Template,
     rootfs: Rootfs,
+    unended: Unended,
 }
 
 impl LocalBackend {
@@ -94,6 +100,7 @@ impl LocalBackend {
             machine,
             template,
             rootfs,
+            unended: Unended::default(),
         })
     }
 
@@ -110,6 +117,7 @@ impl LocalBackend {
     fn runsc(&self, id: &SandboxId) -> Runsc<'_> {
         Runsc {
             reaper: &self.machine.reaper,
+            unended: &self.unended,
             program: &self.machine.runsc,
             platform: &self.machine.platform,
             dir: self.dir(id),
@@ -199,8 +207,12 @@ impl Backend for LocalBackend {
             reason,
         };
         tokio::task::yield_now().await;
-        let cgroup = self.cgroup(id);
         let deadline = Instant::now() + KILL_TIMEOUT;
+        self.unended
+            .end(id, &self.machine.reaper, deadline)
+            .await
+            .map_err(failed)?;
+        let cgroup = self.cgroup(id);
         let mut pause = Duration::from_micros(500);
         // Everyone in the cgroup is killed, again and again: one may have been about to fork.
         // A cgroup without processes can be removed; there is no event for that in cgroup v1.

@@ -1,6 +1,7 @@
 //! Running gVisor's `runsc`.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, PipeWriter},
     os::{
@@ -9,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,11 +18,12 @@ use rustix::{
     io::FdFlags,
     process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal},
 };
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{bundle::AGENT, priority, template::Template};
 use crate::{
     backend::SandboxId,
-    reaper::{self, End, Exit, Reaper},
+    reaper::{End, Exit, Process, Reaper},
 };
 
 /// Where descriptors that are passed on begin: the agent expects them there.
@@ -31,6 +34,7 @@ const LAST_WORDS: usize = 600;
 /// `runsc`, for one sandbox.
 pub(super) struct Runsc<'a> {
     pub(super) reaper: &'a Reaper,
+    pub(super) unended: &'a Unended,
     pub(super) program: &'a Path,
     pub(super) platform: &'a str,
     /// The sandbox's directory: bundle, runsc's state, log.
@@ -67,13 +71,14 @@ impl Runsc<'_> {
 
     /// Creates and starts the sandbox with `stdio` as its first process's stdin and stdout, and
     /// `passed` as its descriptors from [`FIRST_PASSED`] up.
-    /// Dropped or late, runsc is killed; the processes that it had made are in the cgroup.
+    /// Dropped or late, runsc is killed, and is among the unended; the processes that it had made are
+    /// in the cgroup.
     pub(super) async fn run(
         &self,
         id: &SandboxId,
         stdio: OwnedFd,
         passed: Vec<PipeWriter>,
-        timeout: Duration,
+        limit: Duration,
     ) -> Result<(), String> {
         let mut command = self.command(stdio).map_err(|error| error.to_string())?;
         command.args(["run", "--detach"]);
@@ -102,26 +107,24 @@ impl Runsc<'_> {
             .reaper
             .spawn(command)
             .map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
-        let guard = KillOnDrop(process.pid.as_raw_nonzero().get());
-        let exit = tokio::time::timeout(timeout, process.exit).await;
-        match exit {
-            Ok(Ok(Exit {
+        let mut starting = Starting {
+            reaper: self.reaper,
+            unended: self.unended,
+            id,
+            process: Some(process),
+        };
+        match timeout(limit, starting.ended()).await {
+            Ok(Some(Exit {
                 end: End::Code(0), ..
-            })) => {
-                std::mem::forget(guard);
-                Ok(())
-            }
-            Ok(Ok(exit)) => {
-                std::mem::forget(guard);
-                Err(format!("runsc: {:?}: {}", exit.end, self.last_words()))
-            }
-            Ok(Err(_)) => Err("runsc has gone".into()),
-            Err(_) => Err(format!("runsc was not done after {timeout:?}")),
+            })) => Ok(()),
+            Ok(Some(exit)) => Err(format!("runsc: {:?}: {}", exit.end, self.last_words())),
+            Ok(None) => Err("runsc has gone".into()),
+            Err(_) => Err(format!("runsc was not done after {limit:?}")),
         }
     }
 
     /// Starts `sandpool-agent attach` in the sandbox, with `stdio` as its stdin and stdout. It
-    /// ends when the agent has done with them, or with the sandbox.
+    /// ends when the agent has done with them, or with the sandbox; until then it is among the unended.
     pub(super) fn exec_attach(
         &self,
         id: &SandboxId,
@@ -134,7 +137,9 @@ impl Runsc<'_> {
             .arg(format!("{}:{}", template.user, template.group))
             .arg(id.as_str())
             .args([AGENT, "attach"]);
-        self.reaper.spawn(command).map(drop)
+        let process = self.reaper.spawn(command)?;
+        self.unended.add(id, process);
+        Ok(())
     }
 
     fn last_words(&self) -> String {
@@ -156,11 +161,68 @@ fn end_with(server: Pid) -> io::Result<()> {
     }
 }
 
-/// A process group that is killed unless it has ended.
-struct KillOnDrop(i32);
+/// A `runsc` that starts a sandbox, and is killed when nobody waits for it any more.
+struct Starting<'a> {
+    reaper: &'a Reaper,
+    unended: &'a Unended,
+    id: &'a SandboxId,
+    // None: it has ended.
+    process: Option<Process>,
+}
 
-impl Drop for KillOnDrop {
+impl Starting<'_> {
+    async fn ended(&mut self) -> Option<Exit> {
+        let exit = (&mut self.process.as_mut()?.exit).await.ok();
+        self.process = None;
+        exit
+    }
+}
+
+impl Drop for Starting<'_> {
     fn drop(&mut self) {
-        reaper::kill(-self.0, libc::SIGKILL);
+        if let Some(process) = self.process.take() {
+            self.reaper.kill_group(&process);
+            self.unended.add(self.id, process);
+        }
+    }
+}
+
+/// Each sandbox's `runsc` processes whose end nobody has waited for. One that is killed may still be
+/// making a cgroup, and names the sandbox until it has died: a deletion ends them first.
+#[derive(Default)]
+pub(super) struct Unended(Mutex<HashMap<SandboxId, Vec<Process>>>);
+
+impl Unended {
+    fn add(&self, id: &SandboxId, process: Process) {
+        self.lock().entry(id.clone()).or_default().push(process);
+    }
+
+    /// Kills a sandbox's, and waits for their ends.
+    ///
+    /// # Errors
+    /// When one is still there at the deadline: again, later.
+    pub(super) async fn end(
+        &self,
+        id: &SandboxId,
+        reaper: &Reaper,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let mut processes = self.lock().remove(id).unwrap_or_default();
+        for process in &processes {
+            reaper.kill_group(process);
+        }
+        while let Some(mut process) = processes.pop() {
+            if timeout_at(deadline, &mut process.exit).await.is_err() {
+                let reason = format!("its runsc, process {}, does not end", process.pid);
+                processes.push(process);
+                self.lock().insert(id.clone(), processes);
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SandboxId, Vec<Process>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,10 @@
 //! Servers and sandboxes as the machine sees them: cgroups, processes, mounts, directories.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
+    ptr,
 };
 
 /// Sends a signal to a process of this machine.
@@ -11,6 +12,39 @@ pub fn kill(pid: i32, signal: i32) {
     assert!(pid > 1);
     // SAFETY: takes numbers only.
     let _ = unsafe { libc::kill(pid, signal) };
+}
+
+/// A process that somebody else started, and that does not die before it is let go: the thread that
+/// seized it is its tracer (ptrace(2)).
+pub struct HeldAtItsEnd(i32);
+
+impl HeldAtItsEnd {
+    /// From now on it stops where it would die.
+    pub fn seize(pid: i32) -> Self {
+        ptrace(libc::PTRACE_SEIZE, pid, libc::PTRACE_O_TRACEEXIT);
+        Self(pid)
+    }
+
+    /// Waits until it would die.
+    pub fn wait(&self) {
+        let mut status = 0;
+        // SAFETY: the pointer is to a local that lives through the call.
+        let pid = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
+        assert_eq!(pid, self.0);
+        assert_eq!(status >> 16, libc::PTRACE_EVENT_EXIT);
+    }
+
+    /// It dies.
+    pub fn let_go(self) {
+        ptrace(libc::PTRACE_DETACH, self.0, 0);
+    }
+}
+
+fn ptrace(request: libc::c_uint, pid: i32, data: i32) {
+    let none = ptr::null_mut::<libc::c_void>();
+    // SAFETY: both requests take numbers only.
+    let done = unsafe { libc::ptrace(request, pid, none, data as libc::c_long) };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 /// The cgroup below /sandpool in every hierarchy that has it.

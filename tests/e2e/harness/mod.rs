@@ -27,7 +27,7 @@ pub use self::{
     cli::{output, sandpool},
     client::Client,
     execution::{Done, Execution},
-    host::kill,
+    host::{HeldAtItsEnd, kill},
     pools::{next_that, occupy, ready},
     proxy::Proxy,
     scrape::Scrape,
