@@ -75,6 +75,7 @@ def _boot():
     finally:
         sys.stdout = saved
         out.close()
+    int(b"0")  # the first one asks libm for a logarithm
     # Otherwise python3 asks each import hook whether the script is a directory or an archive.
     sys.path_importer_cache[sys.argv[0]] = None
     time.tzset()
@@ -86,9 +87,10 @@ def _boot():
     waiting_in = os.getcwdb()
     os.write(3, b"r")
     # From here on each system call is time that the program waits for.
-    record = os.read(3, 65536)
-    while len(record) < 4 or len(record) < 4 + int.from_bytes(record[:4], "big"):
-        record += read(1)
+    # No larger, lest the heap grow and shrink for it: gVisor takes its time to map and unmap.
+    record = os.read(3, 4096)
+    record += read(max(0, 4 - len(record)))
+    record += read(4 + int.from_bytes(record[:4], "big") - len(record))
     os.close(3)
     fields = record[4:].split(b"\0")
     count = int(fields[1])

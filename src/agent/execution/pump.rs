@@ -16,8 +16,12 @@ use tokio::{
 use super::{Execution, index};
 use crate::proto::agent::Stream;
 
-/// What is read from a pipe at once, at most, and the least that is worth a system call.
-const CHUNK: usize = 256 * 1024;
+/// The buffer that a pipe is first read into, and the largest. The first is small, since fresh memory
+/// costs the agent more than anything: gVisor maps it in steps that wait for a processor, up to
+/// milliseconds where few are shared by many, and just when the program starts.
+const FIRST_BUFFER: usize = 8 * 1024;
+const LARGEST_BUFFER: usize = 256 * 1024;
+/// The least room that is worth a system call.
 const MIN_READ: usize = 4096;
 
 impl Execution {
@@ -65,12 +69,13 @@ impl Execution {
         let mut left_at_exit: Option<u64> = None;
         let mut buffer = BytesMut::new();
         let mut last_read = 0;
+        let mut next_buffer = FIRST_BUFFER;
         loop {
             let room = self.room(index).await;
             // Not for each small read, since pieces of one buffer keep all of it. What is given up here
             // is less than what the last read took.
             if buffer.capacity() < last_read.max(MIN_READ) {
-                buffer.reserve(CHUNK);
+                buffer.reserve(next_buffer);
             }
             let deadline = *ended.borrow_and_update();
             let over = async {
@@ -107,6 +112,9 @@ impl Execution {
                         *left = left.saturating_sub(read as u64);
                     }
                     last_read = read;
+                    if read >= next_buffer / 2 {
+                        next_buffer = (next_buffer * 2).min(LARGEST_BUFFER);
+                    }
                     let piece = buffer.split().freeze();
                     self.change(|state| state.streams[index].push(piece));
                 }
