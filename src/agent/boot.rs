@@ -75,6 +75,8 @@ pub(super) fn write_boot_scripts(run_dir: &Path) -> io::Result<()> {
 /// What a waiting interpreter is told.
 pub(super) struct StartRecord<'a> {
     pub(super) working_directory: &'a str,
+    /// Whether the agent reads what the program prints, and not the server itself.
+    pub(super) read_by_agent: bool,
     pub(super) args: &'a [String],
     pub(super) env: &'a BTreeMap<&'a str, &'a str>,
 }
@@ -88,6 +90,7 @@ impl StartRecord<'_> {
             fields.push(0);
         };
         add(self.working_directory);
+        add(if self.read_by_agent { "agent" } else { "server" });
         add(&self.args.len().to_string());
         self.args.iter().for_each(|arg| add(arg));
         for (name, value) in self.env {
@@ -129,6 +132,7 @@ mod tests {
     fn a_shell_record_quotes_everything() {
         let record = StartRecord {
             working_directory: "/workspace/it's",
+            read_by_agent: true,
             args: &["a b".into(), "$(id)".into()],
             env: &BTreeMap::from([("A", "x'y")]),
         };

@@ -29,7 +29,7 @@ use tokio::{
 use super::{
     RUN_DIR, WORKSPACE,
     boot::{BOOTS, Boot, Hook, StartRecord},
-    pipes::{DirectPair, Pipes},
+    pipes::{DirectPair, Outputs, Pipes},
     processes,
 };
 use crate::{
@@ -214,6 +214,7 @@ impl Interpreters {
         spare.main.write_all_at(code.source.as_bytes(), 0)?;
         let record = StartRecord {
             working_directory,
+            read_by_agent: matches!(spare.pipes.outputs, Outputs::Read { .. }),
             args: &code.args,
             env: &env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         };

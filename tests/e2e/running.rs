@@ -56,13 +56,14 @@ import sys, __main__, inspect
 print(__name__, __main__.__dict__ is globals(), sys.argv[1:], sys.argv[0] == __file__)
 print(open(__file__).read() == inspect.getsource(__main__), __package__, __spec__)
 print(sys.flags.interactive, sys.stdin.isatty(), 'sitecustomize' in ''.join(sys.path))
+print('atexit' in sys.modules)
 ";
     python(source)
         .args(&["a b", "", "ü", "--x=$HOME"])
         .run(&client)
         .await
         .printed(
-            "__main__ True ['a b', '', 'ü', '--x=$HOME'] True\nTrue None None\n0 False False\n",
+            "__main__ True ['a b', '', 'ü', '--x=$HOME'] True\nTrue None None\n0 False False\nFalse\n",
         );
 }
 

@@ -39,13 +39,13 @@
   fs.writeSync(3, 'r');
   const fields = read(read(4).readUInt32BE()).toString().split('\0');
   fs.closeSync(3);
-  const count = Number(fields[1]);
-  for (const field of fields.slice(2 + count, -1)) {
+  const count = Number(fields[2]);
+  for (const field of fields.slice(3 + count, -1)) {
     const at = field.indexOf('=');
     process.env[field.slice(0, at)] = field.slice(at + 1);
   }
   here = fields[0];
   process.chdir(here);
-  process.argv.push(...fields.slice(2, 2 + count));
+  process.argv.push(...fields.slice(3, 3 + count));
   process.execArgv.length = 0;
 }

@@ -5,7 +5,8 @@
 # Descriptor 3, a socket, carries:  in: modules to import, separated by blanks, one line
 #                                   out: one byte once this interpreter waits
 #                                   in: the start: 4 bytes of length, then texts that end with NUL:
-#                                       working directory, number of arguments, arguments, NAME=value...
+#                                       working directory, who reads the output ("server" or "agent"),
+#                                       number of arguments, arguments, NAME=value...
 
 
 def _boot():
@@ -93,16 +94,26 @@ def _boot():
     record += read(4 + int.from_bytes(record[:4], "big") - len(record))
     os.close(3)
     fields = record[4:].split(b"\0")
-    count = int(fields[1])
-    for field in fields[2 + count : -1]:
+    count = int(fields[2])
+    for field in fields[3 + count : -1]:
         name, _, value = field.partition(b"=")
         os.environb[name] = value
         if name == b"TZ":
             time.tzset()
     if fields[0] != waiting_in:
         os.chdir(fields[0])
-    sys.argv[1:] = map(os.fsdecode, fields[2 : 2 + count])
+    sys.argv[1:] = map(os.fsdecode, fields[3 : 3 + count])
     sys.orig_argv[2:] = sys.argv[1:]
+    if fields[1] == b"agent":
+        # While a process computes, gVisor may let the agent wait for a processor; one that sleeps
+        # lets it go on at once. So the last output is on its way before python3 clears up, which
+        # takes it milliseconds.
+        imported = "atexit" in sys.modules
+        import atexit
+
+        atexit.register(time.sleep, 0.0005)
+        if not imported:
+            del sys.modules["atexit"]
     # python3 puts the script's own directory before this.
     sys.path.insert(0, os.fsdecode(fields[0]))
 
