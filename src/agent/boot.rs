@@ -90,7 +90,11 @@ impl StartRecord<'_> {
             fields.push(0);
         };
         add(self.working_directory);
-        add(if self.read_by_agent { "agent" } else { "server" });
+        add(if self.read_by_agent {
+            "agent"
+        } else {
+            "server"
+        });
         add(&self.args.len().to_string());
         self.args.iter().for_each(|arg| add(arg));
         for (name, value) in self.env {
