@@ -250,6 +250,21 @@ async fn a_program_that_is_not_there_is_not_started() {
 }
 
 #[tokio::test]
+async fn more_env_than_comes_in_one_read_is_seen() {
+    let (_server, client) = main_pool().await;
+    let long = "x".repeat(100_000);
+    for spec in [
+        python("import os; print(len(os.environ['LONG']))"),
+        bash("echo ${#LONG}"),
+        node("console.log(process.env.LONG.length)"),
+    ] {
+        let done = spec.env("LONG", &long).run(&client).await;
+        let done = done.printed("100000\n");
+        assert!(done.timings().warm);
+    }
+}
+
+#[tokio::test]
 async fn env_is_seen_by_the_program_and_its_children() {
     let (_server, client) = main_pool().await;
     let source = "
