@@ -16,10 +16,10 @@ use tokio::{
 use super::{Execution, index};
 use crate::proto::agent::Stream;
 
-/// The buffer that a pipe is first read into, and the largest. The first is small, since fresh memory
-/// costs the agent more than anything: gVisor maps it in steps that wait for a processor, up to
+/// The smallest buffer that a pipe is read into, and the largest. The first is a small one, since fresh
+/// memory costs the agent more than anything: gVisor maps it in steps that wait for a processor, up to
 /// milliseconds where few are shared by many, and just when the program starts.
-const FIRST_BUFFER: usize = 8 * 1024;
+const SMALLEST_BUFFER: usize = 8 * 1024;
 const LARGEST_BUFFER: usize = 256 * 1024;
 /// The least room that is worth a system call.
 const MIN_READ: usize = 4096;
@@ -69,13 +69,12 @@ impl Execution {
         let mut left_at_exit: Option<u64> = None;
         let mut buffer = BytesMut::new();
         let mut last_read = 0;
-        let mut next_buffer = FIRST_BUFFER;
         loop {
             let room = self.room(index).await;
             // Not for each small read, since pieces of one buffer keep all of it. What is given up here
-            // is less than what the last read took.
+            // is less than what the last read took; what comes instead takes a few such reads.
             if buffer.capacity() < last_read.max(MIN_READ) {
-                buffer.reserve(next_buffer);
+                buffer.reserve((4 * last_read).clamp(SMALLEST_BUFFER, LARGEST_BUFFER));
             }
             let deadline = *ended.borrow_and_update();
             let over = async {
@@ -112,9 +111,6 @@ impl Execution {
                         *left = left.saturating_sub(read as u64);
                     }
                     last_read = read;
-                    if read >= next_buffer / 2 {
-                        next_buffer = (next_buffer * 2).min(LARGEST_BUFFER);
-                    }
                     let piece = buffer.split().freeze();
                     self.change(|state| state.streams[index].push(piece));
                 }
