@@ -10,7 +10,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use sandpool::proto::agent::{
-    Acknowledged, Exited, FromAgent, Opened, PrepareRequest, PrepareResponse, Started, ToAgent,
+    Acknowledged, Exited, FromAgent, Opened, PingRequest, PingResponse, PrepareRequest,
+    PrepareResponse, Started, ToAgent,
     agent_service_server::{AgentService, AgentServiceServer},
     exited,
     from_agent::Message as Said,
@@ -95,6 +96,10 @@ impl AgentService for Agent {
             kernel: "script".into(),
             ..PrepareResponse::default()
         }))
+    }
+
+    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        Ok(Response::new(PingResponse {}))
     }
 
     type ExecuteStream = Pin<Box<dyn Stream<Item = Result<FromAgent, Status>> + Send>>;

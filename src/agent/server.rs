@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{execution::Execution, executions::Executions, network};
 use crate::proto::agent::{
-    FromAgent, PrepareRequest, PrepareResponse, ToAgent, agent_service_server::AgentService,
-    to_agent::Message,
+    FromAgent, PingRequest, PingResponse, PrepareRequest, PrepareResponse, ToAgent,
+    agent_service_server::AgentService, to_agent::Message,
 };
 
 /// One for all connections.
@@ -42,6 +42,10 @@ impl AgentService for Agent {
             boot_log: boot_log(),
             kernel: system.release().to_string_lossy().into_owned(),
         }))
+    }
+
+    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        Ok(Response::new(PingResponse {}))
     }
 
     type ExecuteStream = ToServer;

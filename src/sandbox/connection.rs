@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Channel, call::Call};
+use super::{Channel, call::Call, words};
 use crate::{
     backend::{Backend, SandboxId},
     metrics::Attempts,
+    proto::agent::PingRequest,
 };
 
 /// How long one attempt to reach an agent again may take. A connection that stalls would be ended
@@ -30,6 +31,14 @@ impl Connection {
             channel: channel.map_err(|error| error.to_string())?,
             waiting_call: None,
         })
+    }
+
+    /// The same, once the agent has answered over it: Kubernetes accepts an exec before it has reached
+    /// the node, and a busy one may take seconds until it has started it.
+    pub(super) async fn answered(self) -> Result<Self, String> {
+        let pinged = self.channel.agent().ping(PingRequest {}).await;
+        pinged.map_err(|status| words(status.message()))?;
+        Ok(self)
     }
 
     /// The same, with a call that waits for the first program.

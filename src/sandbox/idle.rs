@@ -75,7 +75,7 @@ async fn keep(
         let channel = lock(&connection).as_ref().map(|it| it.channel.clone());
         tokio::select! {
             () = ended(channel) => {
-                // Kubernetes accepts an exec before it has reached the node, and cuts it then.
+                // What is cut soon after it was made is made again less and less often.
                 pause = if made_at.elapsed() > MAX_PAUSE {
                     PAUSE
                 } else {
@@ -127,6 +127,8 @@ async fn again(
     loop {
         let made = async {
             Connection::open(backend, id)
+                .await?
+                .answered()
                 .await?
                 .with_waiting_call()
                 .await

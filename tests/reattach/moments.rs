@@ -79,6 +79,25 @@ fn a_cut_before_the_program_comes_costs_nothing() {
     }
 }
 
+/// As from an API server that accepts the exec and cannot reach the node yet.
+#[test]
+fn a_new_connection_that_says_nothing_costs_the_idle_sandbox_nothing() {
+    let mut plan = Plan::python("print(input())");
+    plan.idle = IdleCut::NotAnswered;
+    let (ended, seen) = plan.run(
+        |faults| {
+            faults.plan(When::Told, Fault::Cut);
+            faults.plan(When::FromAgent(0), Fault::Stall);
+        },
+        async |client| {
+            client.send("hello\n").await;
+            client.rest().await
+        },
+    );
+    assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
+    assert_eq!((seen.started, &seen.stdout[..]), (1, &b"hello\n"[..]));
+}
+
 #[test]
 fn the_end_is_told_again_when_it_was_lost() {
     for fault in [Fault::Cut, Fault::Reset] {

@@ -74,6 +74,8 @@ pub(crate) enum IdleCut {
     None,
     /// It is cut and made again.
     Mended,
+    /// It is cut and made again, and nothing has come over it yet.
+    NotAnswered,
     /// It is cut, and could not be made again yet.
     NotMended,
 }
@@ -169,6 +171,7 @@ impl Plan {
             match self.idle {
                 IdleCut::None => {}
                 IdleCut::Mended => relays.connected(2).await,
+                IdleCut::NotAnswered => relays.called_in_vain().await,
                 IdleCut::NotMended => relays.has_refused(1).await,
             }
             relays.refuse(false);

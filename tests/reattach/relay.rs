@@ -29,6 +29,10 @@ use tokio::{
 /// What the relay holds of each direction.
 const BUFFER: usize = 64 * 1024;
 
+/// More than an h2 connection begins with, and less than with a call: preface, SETTINGS,
+/// WINDOW_UPDATE; HEADERS.
+const BEFORE_A_CALL: u64 = 100;
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -62,6 +66,8 @@ pub(crate) struct Faults {
     /// Whether the program's output goes to the server beside the relay, and not through it.
     direct_output: AtomicBool,
     connections: watch::Sender<usize>,
+    /// What the server has said over connections that stall, in bytes.
+    unheard: watch::Sender<u64>,
     told: watch::Sender<Option<(usize, Fault)>>,
 }
 
@@ -73,6 +79,7 @@ impl Faults {
             refused: watch::Sender::new(0),
             direct_output: AtomicBool::new(false),
             connections: watch::Sender::new(0),
+            unheard: watch::Sender::new(0),
             told: watch::Sender::new(None),
         }
     }
@@ -114,6 +121,12 @@ impl Faults {
         let mut connections = self.connections.subscribe();
         connections.wait_for(|now| *now >= times).await.unwrap();
     }
+
+    /// Waits until the server has made a call over a connection that stalls from its beginning.
+    pub(crate) async fn called_in_vain(&self) {
+        let mut unheard = self.unheard.subscribe();
+        unheard.wait_for(|now| *now > BEFORE_A_CALL).await.unwrap();
+    }
 }
 
 /// One sandbox's backend, behind relays.
@@ -147,6 +160,7 @@ impl Relayed {
             when,
             fault,
             reset: reset.clone(),
+            unheard: self.faults.unheard.clone(),
         };
         tokio::spawn(connection.carry(relay, agent));
         Box::pin(ServerEnd {
@@ -194,6 +208,7 @@ struct Connection {
     when: When,
     fault: Fault,
     reset: Arc<AtomicBool>,
+    unheard: watch::Sender<u64>,
 }
 
 impl Connection {
@@ -233,7 +248,10 @@ impl Connection {
             Fault::Reset => self.reset.store(true, Ordering::SeqCst),
             Fault::Stall => {
                 // Until the server gives it up.
-                let _ = tokio::io::copy(&mut from_server, &mut tokio::io::sink()).await;
+                let mut buffer = vec![0; BUFFER];
+                while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                    self.unheard.send_modify(|bytes| *bytes += read as u64);
+                }
             }
         }
     }
