@@ -1,5 +1,5 @@
 //! How long a program takes in a waiting pod, beside the floor (see `floor.rs`) and its peers, and how
-//! often pods are written for it.
+//! often anything is written for it.
 
 use std::{
     env,
@@ -19,12 +19,12 @@ use crate::{
         sample::{execute, print_stages},
         setting,
     },
-    floor::{PodFloor, SleepingPod, pod_writes},
+    floor::{PodFloor, SleepingPod, writes},
 };
 
-/// How often pods were written from a request until its first output.
+/// How often anything was written from a request until its first output.
 async fn writes_until_first_output(server: &mut Executions, cluster: &Client) -> f64 {
-    let before = pod_writes(cluster).await;
+    let before = writes(cluster).await;
     // It does not end while the API server is asked.
     let mut spec = python("print(1, flush=True)\ninput()\n");
     spec.stdin_open = true;
@@ -41,10 +41,10 @@ async fn writes_until_first_output(server: &mut Executions, cluster: &Client) ->
             break;
         }
     }
-    let writes = pod_writes(cluster).await - before;
+    let written = writes(cluster).await - before;
     drop(requests);
     while answers.message().await.unwrap().is_some() {}
-    writes
+    written
 }
 
 /// One exec of `python3 -c` in a pod that waits.
@@ -53,6 +53,13 @@ async fn exec_once(pod: &SleepingPod, client: &Client) -> Duration {
     let command = ["/usr/bin/python3", "-c", PROGRAM];
     let mut exec = pod.exec(client, &command).await;
     exec.read_u8().await.unwrap();
+    began.elapsed()
+}
+
+/// The same by kube's own exec.
+async fn kubes_exec_once(pod: &SleepingPod) -> Duration {
+    let began = Instant::now();
+    pod.kubes_exec(&["/usr/bin/python3", "-c", PROGRAM]).await;
     began.elapsed()
 }
 
@@ -88,16 +95,19 @@ fn adk(image: &str, samples: usize) -> Option<Vec<Duration>> {
     Some(times)
 }
 
-fn row(name: &str, mut samples: Vec<Duration>, floor: [Duration; 2]) {
+/// `floor` and `ours`: two quantiles of the floor's and of Sandpool's, which all are divided by.
+fn row(name: &str, mut samples: Vec<Duration>, floor: [Duration; 2], ours: [Duration; 2]) {
     let n = samples.len();
-    let ours = [0.5, 0.99].map(|q| quantile(&mut samples, q));
-    let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
+    let its = [0.5, 0.99].map(|q| quantile(&mut samples, q));
+    let over = |other: [Duration; 2], i: usize| its[i].as_secs_f64() / other[i].as_secs_f64();
     println!(
-        "| {name} | {n} | {} | {} | {:.2} | {:.2} |",
-        ms(ours[0]),
-        ms(ours[1]),
-        ratio(0),
-        ratio(1)
+        "| {name} | {n} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",
+        ms(its[0]),
+        ms(its[1]),
+        over(floor, 0),
+        over(floor, 1),
+        over(ours, 0),
+        over(ours, 1)
     );
 }
 
@@ -125,49 +135,47 @@ pub(crate) async fn measure(cluster: &Cluster) {
             server.settled().await;
         }
     }
-    let mut writes = 0.0;
-    let before = pod_writes(client).await;
+    let mut early_writes = 0.0;
+    let before = writes(client).await;
     for _ in 0..peer_samples {
-        writes += writes_until_first_output(&mut executions, client).await;
+        early_writes += writes_until_first_output(&mut executions, client).await;
         server.settled().await;
     }
-    let all_writes = pod_writes(client).await - before;
+    let all_writes = writes(client).await - before;
 
     let pod = SleepingPod::start(client, NAMESPACE, &cluster.like).await;
     let mut execs = Vec::new();
-    for _ in 0..peer_samples {
+    let mut kubes_execs = Vec::new();
+    let mut kubectl = Vec::new();
+    for _ in 0..samples {
         execs.push(exec_once(&pod, client).await);
+        kubes_execs.push(kubes_exec_once(&pod).await);
+        kubectl.push(kubectl_exec(&pod));
     }
-    let kubectl = (0..peer_samples).map(|_| kubectl_exec(&pod)).collect();
     pod.delete().await;
     let adk = adk(&cluster.sandbox_image, peer_samples);
 
     println!("\nprint(1) on a cluster: request to first output\n");
-    println!("| | n | p50 ms | p99 ms | over the floor: p50 | p99 |");
-    println!("|---|---|---|---|---|---|");
-    let floors = [0.5, 0.99].map(|q| quantile(&mut floor, q));
-    row(
-        "floor: a waiting interpreter over an open exec",
-        floor,
-        floors,
-    );
-    let first_outputs = ours.iter().map(|sample| sample.first_output).collect();
-    row("Sandpool, warm", first_outputs, floors);
-    row(
-        "one exec of python3 -c per call (this client)",
-        execs,
-        floors,
-    );
-    row("kubectl exec python3 -c (to its end)", kubectl, floors);
+    println!("| | n | p50 ms | p99 ms | over the floor: p50 | p99 | over Sandpool: p50 | p99 |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut first_outputs: Vec<_> = ours.iter().map(|sample| sample.first_output).collect();
+    let quantiles = |samples: &mut Vec<_>| [0.5, 0.99].map(|q| quantile(samples, q));
+    let (floors, sandpools) = (quantiles(&mut floor), quantiles(&mut first_outputs));
+    let row = |name, samples| row(name, samples, floors, sandpools);
+    row("floor: a waiting interpreter over an open exec", floor);
+    row("Sandpool, warm", first_outputs);
+    row("one exec of python3 -c per call (this client)", execs);
+    row("one exec of python3 -c per call (kube's own)", kubes_execs);
+    row("kubectl exec python3 -c (to its end)", kubectl);
     match adk {
-        Some(times) => row("GkeCodeExecutor of google-adk (to its end)", times, floors),
+        Some(times) => row("GkeCodeExecutor of google-adk (to its end)", times),
         None => println!("GkeCodeExecutor: not measured, ADK_PYTHON is not set"),
     }
     print_stages(&ours);
-    println!("\nwrites of pods, as the API server counts them, for each execution:");
+    println!("\nwrites, as the API server counts them, Leases left out, for each execution:");
     println!(
         "  between request and first output: {:.2}",
-        writes / peer_samples as f64
+        early_writes / peer_samples as f64
     );
     println!(
         "  in all, recycling included: {:.1}",

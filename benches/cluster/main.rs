@@ -5,9 +5,10 @@
 //! - `stdout`: a program that is loud
 //! - `floor`: the same pods without Sandpool
 //!
-//! ONLY=latency, ONLY=starts or ONLY=stdout runs one of them. SAMPLES (100) and PEER_SAMPLES (10) shorten
-//! the first, STARTS (20) the second, MEGABYTES (1000) and ROUNDS (3) the third. TEST_AGENT_IMAGE and
-//! TEST_IMAGE name the images, ADK_PYTHON a Python that has google-adk.
+//! ONLY=latency, ONLY=starts or ONLY=stdout runs one of them. SAMPLES (100) and PEER_SAMPLES (10, of
+//! GkeCodeExecutor and of the writes) shorten the first, STARTS (20) the second, MEGABYTES (1000) and
+//! ROUNDS (3) the third. TEST_AGENT_IMAGE and TEST_IMAGE name the images, ADK_PYTHON a Python that has
+//! google-adk.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -70,6 +71,7 @@ impl Cluster {
              [pools.default]\nmin_idle = {min_idle}\nmax_sandboxes = {max_sandboxes}\n\
              languages.python.interpreter = \"/usr/bin/python3\"\n\
              limits.max.output = \"4GiB\"\n\
+             limits.default.queue_timeout = \"80s\"\n\
              [pools.default.pod]\nimage = {sandbox:?}\n\
              cpus_requested = 0.2\nmemory_requested = \"64MiB\"\n"
         ))

@@ -38,7 +38,10 @@ pub(crate) async fn measure(cluster: &Cluster) {
     println!("| | p50 ms | p99 ms |\n|---|---|---|");
     let mut medians = Vec::new();
     for (name, samples) in [
-        ("a pod alone, from its creation until it runs", &mut bare),
+        (
+            "a pod alone, from its creation until it is ready",
+            &mut bare,
+        ),
         ("Sandpool, nothing idle: request to first output", &mut ours),
     ] {
         let [median, high] = [0.5, 0.99].map(|q| quantile(samples, q));
