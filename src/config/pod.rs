@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, check::Check};
 
-/// What a volume may be: nothing of the node's, and no credentials of the cluster's.
+/// What a volume may be: nothing of the node's, and nothing that the cluster would put credentials into
+/// by itself.
 const VOLUME_SOURCES: [&str; 8] = [
     "configMap",
     "csi",
@@ -16,6 +17,15 @@ const VOLUME_SOURCES: [&str; 8] = [
     "nfs",
     "persistentVolumeClaim",
     "secret",
+];
+
+/// What annotations begin with that the runtime takes for orders: gVisor's shim and, in older releases,
+/// the kubelet.
+const ORDERS: [&str; 4] = [
+    "dev.gvisor.",
+    "container.apparmor.security.",
+    "container.seccomp.security.",
+    "seccomp.security.",
 ];
 
 /// What a pool's pods are, beyond what all sandboxes have. Nothing here can weaken a sandbox.
@@ -37,7 +47,7 @@ pub struct PodConfig {
     pub tolerations: Vec<TolerationConfig>,
     /// More labels. A table of texts; default empty.
     pub labels: BTreeMap<String, String>,
-    /// More annotations. A table of texts; default empty.
+    /// More annotations, none that gives the runtime orders. A table of texts; default empty.
     pub annotations: BTreeMap<String, String>,
     /// More volumes. A list of tables; default [].
     pub volumes: Vec<VolumeConfig>,
@@ -109,6 +119,13 @@ impl PodConfig {
         }
         if !(self.cpus_requested >= 0.0 && self.cpus_requested <= 4096.0) {
             check.problem(format!("{key}.cpus_requested"), "a number from 0 to 4096");
+        }
+        let order = |key: &&String| ORDERS.iter().any(|order| key.starts_with(order));
+        if let Some(annotation) = self.annotations.keys().find(order) {
+            check.problem(
+                format!("{key}.annotations.{annotation:?}"),
+                format!("none that begins with {}", ORDERS.join(", ")),
+            );
         }
         for volume in &self.volumes {
             let key = format!("{key}.volumes");

@@ -268,6 +268,14 @@ fn each_of_these_is_refused_naming_its_key() {
             "[pools.default.pod]\nhost_network = true",
             "pools.default.pod.host_network",
         ),
+        (
+            "[pools.default.pod]\nhost_pid = true",
+            "pools.default.pod.host_pid",
+        ),
+        (
+            "[backend]\nkind = 'kubernetes'\n[pools.default.pod.annotations]\n'dev.gvisor.internal.x' = '1'",
+            "pools.default.pod.annotations.\"dev.gvisor.internal.x\"",
+        ),
         ("[pools.Default]", "pools.Default"),
         ("[pools.'a.b']", "pools.a.b"),
         (
