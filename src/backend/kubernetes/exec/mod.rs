@@ -165,3 +165,75 @@ async fn refusal(response: Response<Body>) -> ExecError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    /// The right answer to [`KEY`], but for one header.
+    fn answer(header: &str, value: &str) -> Response<Body> {
+        let accept = derive_accept_key(KEY.as_bytes());
+        let mut headers = vec![
+            ("upgrade", "websocket"),
+            ("sec-websocket-accept", accept.as_str()),
+            ("sec-websocket-protocol", frames::PROTOCOL),
+        ];
+        headers.retain(|(name, _)| *name != header);
+        headers.push((header, value));
+        let mut response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        response.body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_otherwise_is_told_apart() {
+        for (header, value, speaks) in [
+            ("upgrade", "SPDY/3.1", "no websocket"),
+            ("sec-websocket-accept", "of another key", "no websocket"),
+            (
+                "sec-websocket-protocol",
+                "v4.channel.k8s.io",
+                "\"v4.channel.k8s.io\"",
+            ),
+            ("sec-websocket-protocol", "", "\"\""),
+        ] {
+            let answered = accepted(answer(header, value), KEY).await;
+            let Err(ExecError::Protocol(words)) = answered else {
+                panic!("{header}: {value}: {answered:?}");
+            };
+            assert_eq!(words, speaks);
+        }
+        assert!(accepted(answer("upgrade", "WebSocket"), KEY).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_without_a_word_was_cut() {
+        let (server, api_server) = tokio::io::duplex(64);
+        let mut stream = ExecStream::over(server).await;
+        drop(api_server);
+        let mut read = [0; 8];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut read).await;
+        let error = read.unwrap_err();
+        let end = error.get_ref().and_then(|it| it.downcast_ref::<ExecEnd>());
+        assert!(matches!(end, Some(ExecEnd::Cut(_))), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_cannot_be_reached_is_told() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+        });
+        let exec = Exec {
+            namespace: "a",
+            pod: "b",
+            container: "c",
+            command: &["d"],
+        };
+        let opened = open(&Client::new(service, "a"), exec).await;
+        assert!(matches!(opened, Err(ExecError::Unreachable(_))));
+    }
+}
