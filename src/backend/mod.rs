@@ -168,6 +168,12 @@ pub trait Backend: Send + Sync + 'static {
         watch::channel(None).1
     }
 
+    /// Why a sandbox cannot be reached, where there is evidence of a cause outside of it that may pass,
+    /// such as the silence of its node.
+    fn absence(&self, _id: &SandboxId) -> Option<String> {
+        None
+    }
+
     /// Opens a further connection to the agent, after an earlier one was cut.
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError>;
 

@@ -207,7 +207,7 @@ impl Progress {
                 Err(stop) => return stop,
             }
         }
-        self.unreachable("it was cut again and again".into())
+        self.unreachable(sandbox, "it was cut again and again".into())
     }
 
     /// Opens the execution in the agent: over the connection that there is, or after a cut over
@@ -254,7 +254,7 @@ impl Progress {
                 Err(Stop::Ended(Outcome::Cancelled(reason)))
             }
             () = passed(deadline) => Err(late),
-            opened = opening => opened.map_err(|reason| self.unreachable(reason)),
+            opened = opening => opened.map_err(|reason| self.unreachable(sandbox, reason)),
             reason = died(&mut death) => Err(self.dead(&reason)),
         }
     }
@@ -358,18 +358,23 @@ impl Progress {
     async fn cut_for_good(&mut self, sandbox: &mut Sandbox, reason: String) -> Stop {
         match timeout(CONFIRM_TIMEOUT, died(&mut sandbox.death.clone())).await {
             Ok(reason) => self.dead(&reason),
-            Err(_) => self.unreachable(reason),
+            Err(_) => self.unreachable(sandbox, reason),
         }
     }
 
-    fn unreachable(&mut self, reason: String) -> Stop {
+    fn unreachable(&self, sandbox: &Sandbox, reason: String) -> Stop {
         if self.started.is_none() {
             return Stop::NotConfirmed(reason);
         }
-        Stop::Ended(Outcome::Lost(
-            LostCause::Unknown,
-            format!("the sandbox cannot be reached: {reason}"),
-        ))
+        let (cause, reason) = match sandbox.backend.absence(&sandbox.id) {
+            Some(absence) => (
+                LostCause::InfrastructureEvent,
+                format!("{absence}; {reason}"),
+            ),
+            None => (LostCause::Unknown, reason),
+        };
+        let words = format!("the sandbox cannot be reached: {reason}");
+        Stop::Ended(Outcome::Lost(cause, words))
     }
 }
 

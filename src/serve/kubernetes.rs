@@ -189,8 +189,8 @@ fn volume_of(pool: &str, config: &VolumeConfig) -> Result<Volume, ServeError> {
     })
 }
 
-/// The languages. Where no interpreter is named, the image's PATH decides: what is in an image can
-/// only be seen from inside.
+/// The languages. Where no interpreter is named, the image's /usr/local/bin, /usr/bin and /bin are searched:
+/// what is in an image can only be seen from inside.
 pub(super) fn languages(config: &PoolConfig) -> Vec<Language> {
     config
         .languages()

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{POOLS, cluster, harness::*, traffic::Traffic};
+use crate::{
+    POOLS, cluster,
+    harness::*,
+    pods::{partial, was_lost},
+    traffic::Traffic,
+};
+use v1::sandbox_lost::Cause;
 
 /// It takes longer than it takes to stop a component.
 const TRAFFIC: Traffic = Traffic {
@@ -44,6 +50,23 @@ async fn a_containerd_that_is_killed_and_comes_back_costs_no_byte() {
     killed_it_costs_no_byte("containerd").await;
 }
 
+/// As when the node is lost: after 20 s here, the cluster takes its pods for not ready.
+#[tokio::test]
+async fn a_kubelet_that_stays_away_is_an_event_of_the_infrastructure() {
+    let server = Server::with(POOLS).start();
+    let client = server.client().await;
+    let (execution, _) = partial(&client).await;
+    let kubelet = cluster::freeze("kubelet");
+    let done = execution.finish().await;
+    was_lost(
+        &done,
+        Cause::InfrastructureEvent,
+        "its node does not answer",
+    );
+    drop(kubelet);
+    cluster::settled(&client).await;
+}
+
 /// While nothing runs: idle sandboxes are reached again.
 #[tokio::test]
 async fn an_api_server_that_restarts_leaves_the_pool_full() {
@@ -54,5 +77,5 @@ async fn an_api_server_that_restarts_leaves_the_pool_full() {
     cluster::component("start", "kube-apiserver");
     let done = bash("echo next").run(&client).await.printed("next\n");
     assert!(idle.contains(&done.sandbox().to_owned()), "it was not lost");
-    client.wait_full("main").await;
+    cluster::settled(&client).await;
 }

@@ -1,7 +1,8 @@
 //! Sandboxes on Kubernetes: gVisor pods, each with its agent at the end of one exec websocket.
 //!
 //! - `client`: the connection to the API server; `exec`: running a program in a pod
-//! - `template`: what a pool's pods have in common; `pod`: that, in Kubernetes' words
+//! - `template`: what a pool's pods have in common; `pod`: that, in Kubernetes' words; `made`: what the
+//!   cluster has made of it
 //! - `status`: what a pod's status means; `pods`: the watch, and what it has told
 //! - `ownership`: whose a pod is, and what is done about those of the dead
 //! - `policies`: the NetworkPolicies of the sandboxes' namespace; `network`: what such let through
@@ -14,6 +15,7 @@
 mod client;
 pub mod examine;
 pub mod exec;
+mod made;
 pub mod network;
 mod ownership;
 mod pod;
@@ -304,9 +306,14 @@ impl Backend for KubernetesBackend {
             self.cluster.policies.check(labels).await?;
         }
         let (pod, death) = pods.expect(id.as_str());
-        pods.create(id.as_str(), manifest)
+        let made = pods
+            .create(id.as_str(), manifest.clone())
             .await
             .map_err(failed("create the pod"))?;
+        if let Some(how) = made::weakened(&manifest, &made) {
+            let reason = format!("the cluster has weakened it: {how}");
+            return Err(failed("create the pod")(reason));
+        }
         ready(pod.clone(), settings.start_timeout).await?;
         let mut must_not_reach = vec![METADATA];
         must_not_reach.extend(&settings.must_not_reach);
@@ -326,6 +333,12 @@ impl Backend for KubernetesBackend {
 
     fn refusal(&self) -> watch::Receiver<Option<String>> {
         self.refusal.clone()
+    }
+
+    fn absence(&self, id: &SandboxId) -> Option<String> {
+        let pod = self.cluster.pods.seen(id.as_str())?;
+        let silent = pod.borrow().node_is_silent;
+        silent.then(|| "its node does not answer".to_owned())
     }
 
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
     api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions},
@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
     pod::{GRACE_SECONDS, label},
-    status::{Phase, SlimPod, deleted, node, phase},
+    status::{Phase, SlimPod, deleted, node, node_is_silent, phase},
 };
 use crate::backend::Death;
 
@@ -68,6 +68,8 @@ pub(super) struct Seen {
     pub(super) phase: Phase,
     /// Where it is.
     pub(super) node: Option<IpAddr>,
+    /// The cluster has not heard of that for a while.
+    pub(super) node_is_silent: bool,
     /// The watch has told of it.
     watched: bool,
     /// Its object is no more. Nothing of it runs then.
@@ -130,6 +132,7 @@ impl Pods {
                 uid: None,
                 phase: Phase::Starting("the API server".into()),
                 node: None,
+                node_is_silent: false,
                 watched: false,
                 gone: false,
             }),
@@ -150,17 +153,17 @@ impl Pods {
         self.known().get(name).map(|known| known.pod.subscribe())
     }
 
-    /// Makes the pod that was expected under that name.
-    pub(super) async fn create(&self, name: &str, manifest: Value) -> Result<(), RequestError> {
+    /// Makes the pod that was expected under that name, and returns it as the cluster has it.
+    pub(super) async fn create(&self, name: &str, manifest: Value) -> Result<Value, RequestError> {
         let parameters = PostParams::default();
-        let made = create(&self.client, &self.namespace, &parameters, manifest);
-        let uid = made.await?.metadata.uid;
+        let made = create(&self.client, &self.namespace, &parameters, manifest).await?;
+        let uid = made.metadata.uid;
         if let Some(known) = self.known().get(name) {
             known
                 .pod
                 .send_modify(|seen| seen.uid = uid.or(seen.uid.take()));
         }
-        Ok(())
+        Ok(made.data)
     }
 
     /// It is gone for good. Should it come yet, nobody knows it, and it is deleted.
@@ -223,7 +226,7 @@ impl Pods {
             self.hear(event.is_err());
             match event {
                 Ok(Event::Apply(pod)) => self.apply(pod, strays),
-                Ok(Event::Delete(pod)) => self.gone(&pod.metadata.name.unwrap_or_default()),
+                Ok(Event::Delete(pod)) => self.deleted(pod.metadata),
                 Ok(Event::Init) => listed = Some(HashSet::new()),
                 Ok(Event::InitApply(pod)) => {
                     if let Some(listed) = &mut listed {
@@ -245,7 +248,7 @@ impl Pods {
     }
 
     fn apply(self: &Arc<Self>, pod: SlimPod, strays: &mut JoinSet<()>) {
-        let (phase, node) = (phase(&pod), node(&pod));
+        let (phase, node, node_is_silent) = (phase(&pod), node(&pod), node_is_silent(&pod));
         let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) else {
             return;
         };
@@ -257,6 +260,10 @@ impl Pods {
             }
             return;
         };
+        if known.is_another(&uid) {
+            known.gone();
+            return;
+        }
         if let Phase::Dead(death) = &phase {
             known.died(death);
         }
@@ -264,6 +271,7 @@ impl Pods {
             seen.uid = Some(uid);
             seen.phase = phase;
             seen.node = node.or(seen.node);
+            seen.node_is_silent = node_is_silent;
             seen.watched = true;
         });
     }
@@ -274,6 +282,17 @@ impl Pods {
         while let Err(error) = self.delete(&name, Some(uid.clone())).await {
             tracing::warn!(sandbox = %name, %error, "pod is not deleted yet");
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn deleted(&self, pod: ObjectMeta) {
+        let (Some(name), Some(uid)) = (pod.name, pod.uid) else {
+            return;
+        };
+        if let Some(known) = self.known().get(&name)
+            && !known.is_another(&uid)
+        {
+            known.gone();
         }
     }
 
@@ -296,6 +315,12 @@ impl Pods {
 }
 
 impl Known {
+    /// Whether this is the uid of another pod of the same name, which somebody else has made.
+    fn is_another(&self, uid: &str) -> bool {
+        let known = self.pod.borrow();
+        known.uid.as_deref().is_some_and(|known| known != uid)
+    }
+
     fn gone(&self) {
         let death = deleted();
         self.died(&death);
@@ -316,5 +341,68 @@ impl Known {
             }
             first
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A client whose every request is answered so.
+    fn answered(code: u16, body: Value) -> Client {
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let body = body.to_string().into_bytes();
+            let response = Response::builder().status(code).body(Body::from(body));
+            async { Ok::<_, Infallible>(response.unwrap()) }
+        });
+        Client::new(service, "sandboxes")
+    }
+
+    fn status(code: u16, reason: &str) -> Value {
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "message": reason, "reason": reason, "code": code,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_or_another_one_counts_as_deleted() {
+        for (code, reason) in [(404, "NotFound"), (409, "Conflict")] {
+            let pods = Pods::new(answered(code, status(code, reason)), "sandboxes");
+            assert!(pods.delete("a", Some("1".into())).await.unwrap());
+        }
+        let pods = Pods::new(answered(403, status(403, "Forbidden")), "sandboxes");
+        let error = pods.delete("a", Some("1".into())).await.unwrap_err();
+        assert_eq!(error.code(), Some(403));
+    }
+
+    fn pod(name: &str, uid: &str) -> SlimPod {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "uid": uid}, "spec": {},
+            "status": {"phase": "Pending"},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn another_pod_of_the_same_name_is_not_taken_for_it() {
+        let nobody = || answered(404, status(404, "NotFound"));
+        let pods = Arc::new(Pods::new(nobody(), "sandboxes"));
+        let (seen, death) = pods.expect("a");
+        let mut strays = JoinSet::new();
+        pods.apply(pod("a", "1"), &mut strays);
+        assert_eq!(seen.borrow().uid.as_deref(), Some("1"));
+        // Of one that was there before.
+        pods.deleted(pod("a", "0").metadata);
+        assert!(!seen.borrow().gone);
+        pods.apply(pod("a", "2"), &mut strays);
+        assert_eq!(seen.borrow().uid.as_deref(), Some("1"));
+        assert!(seen.borrow().gone && death.borrow().is_some());
     }
 }

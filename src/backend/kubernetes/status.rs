@@ -73,6 +73,17 @@ pub(super) fn node(pod: &SlimPod) -> Option<IpAddr> {
     pod.status.as_ref()?.host_ip.parse().ok()
 }
 
+/// Whether the cluster has not heard of the pod's node for a while, 40 s or so: it takes the pod for not
+/// ready then, and does not touch what the kubelet has said of its containers
+/// (kubernetes/pkg/controller/util/node, MarkPodsNotReady).
+pub(super) fn node_is_silent(pod: &SlimPod) -> bool {
+    let is = |kind: &str, status: &str| {
+        let mut conditions = pod.status.iter().flat_map(|it| &it.conditions);
+        conditions.any(|it| it.kind == kind && it.status == status)
+    };
+    is("Ready", "False") && is("ContainersReady", "True")
+}
+
 /// Somebody has deleted the pod.
 pub(super) fn deleted() -> Death {
     Death::Infrastructure("its pod was deleted".into())
@@ -218,6 +229,21 @@ mod tests {
         };
         assert_eq!(phase_of(container(true)), Phase::Ready);
         assert!(matches!(phase_of(container(false)), Phase::Starting(_)));
+    }
+
+    #[test]
+    fn a_node_is_silent_when_its_pod_is_taken_for_not_ready_and_its_containers_are_not() {
+        for (ready, containers_ready, silent) in [
+            ("True", "True", false),
+            ("False", "False", false),
+            ("False", "True", true),
+        ] {
+            let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"conditions": [
+                {"type": "Ready", "status": ready},
+                {"type": "ContainersReady", "status": containers_ready}]}});
+            let pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(node_is_silent(&pod), silent);
+        }
     }
 
     #[test]
