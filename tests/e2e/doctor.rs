@@ -210,6 +210,35 @@ async fn what_is_open_in_a_namespace_is_told() {
 }
 
 #[tokio::test]
+async fn what_pods_need_and_is_not_there_is_told_with_its_remedy() {
+    only_cluster!("pods are a cluster's");
+    let deployment = Deployment::new("absent");
+    let pods = |pod: &str| {
+        let config = fs::read_to_string(deployment.path("sandpool.toml")).unwrap();
+        let (before, _) = config.split_once("[pools.main.pod]").unwrap();
+        let config = format!("{before}[pools.main.pod]\n{pod}");
+        fs::write(deployment.path("sandpool.toml"), config).unwrap();
+    };
+    pods("image = \"localhost/nothing:1\"");
+    let text = deployment
+        .doctor_finds(&["pool main: cannot start the pod: "])
+        .await;
+    let remedy = "\n      see that the nodes can pull localhost/nothing:1 and ";
+    assert!(text.contains(remedy), "{text}");
+
+    pods("image = \"localhost/nothing:1\"\nruntime_class = \"nothing\"");
+    let faults = [
+        "runtime class: nothing does not exist",
+        "admission, pool main: its pod would be refused: ",
+    ];
+    let text = deployment.doctor_finds(&faults).await;
+    assert!(
+        text.contains("\n      install gVisor on the nodes and make a RuntimeClass"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn a_cluster_that_does_not_answer_is_told() {
     only_cluster!("doctor is asked about a cluster");
     let deployment = Deployment::new("mute");

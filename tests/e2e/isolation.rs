@@ -163,6 +163,11 @@ async fn a_sandbox_whose_network_is_open_is_never_used() {
             "SANDPOOL_POOLS__MAIN__POD__RUNTIME_CLASS",
             "gvisor-host-network".into(),
         )
+        // Where each kubelet tells whether it is well.
+        .env(
+            "SANDPOOL_BACKEND__KUBERNETES__MUST_NOT_REACH",
+            r#"["127.0.0.1:10248"]"#.into(),
+        )
         .start_cold();
     let client = server.client().await;
     let refused = client
@@ -171,6 +176,8 @@ async fn a_sandbox_whose_network_is_open_is_never_used() {
     let reason = refused.health.unwrap().reason;
     assert!(reason.contains(":6443"), "the API server: {reason}");
     assert!(reason.contains(":10250"), "the node: {reason}");
+    let operators = "127.0.0.1:10248";
+    assert!(reason.contains(operators), "the operator's: {reason}");
 }
 
 #[tokio::test]

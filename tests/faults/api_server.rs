@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::{cluster, harness::*, traffic::Traffic};
+use crate::{POOLS, cluster, harness::*, traffic::Traffic};
 
 const MANY: usize = 20;
 const POOL: &str = r#"
@@ -28,16 +28,25 @@ const TRAFFIC: Traffic = Traffic {
 };
 
 /// Its connections are reset, and new ones are refused.
-async fn killed() {
+async fn killed(client: Client) {
     cluster::component("kill", "kube-apiserver");
     tokio::time::sleep(AWAY).await;
+    leases_nothing(&client).await;
     cluster::component("start", "kube-apiserver");
 }
 
 /// Its connections stay, new ones are made, and nobody answers.
-async fn frozen() {
+async fn frozen(client: Client) {
     let _frozen = cluster::freeze("kube-apiserver");
     tokio::time::sleep(AWAY).await;
+    leases_nothing(&client).await;
+}
+
+/// A server that could not renew its Lease uses no sandbox: it may soon be taken for dead.
+async fn leases_nothing(client: &Client) {
+    let status = python("print('never')").refused(client).await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("lost touch"), "{status}");
 }
 
 async fn many() -> (Server, Client) {
@@ -50,13 +59,13 @@ async fn many() -> (Server, Client) {
     (server, client)
 }
 
-async fn costs_no_byte(away: impl Future<Output = ()>) {
+async fn costs_no_byte(away: impl AsyncFnOnce(Client)) {
     let (_server, client) = many().await;
     let mut flows = Vec::new();
     for _ in 0..MANY {
         flows.push(TRAFFIC.start(&client).await);
     }
-    away.await;
+    away(client.clone()).await;
     for flow in flows {
         flow.whole().await;
     }
@@ -65,12 +74,12 @@ async fn costs_no_byte(away: impl Future<Output = ()>) {
 
 #[tokio::test]
 async fn twenty_programs_miss_no_byte_of_an_api_server_that_is_killed_for_20_s() {
-    costs_no_byte(killed()).await;
+    costs_no_byte(killed).await;
 }
 
 #[tokio::test]
 async fn twenty_programs_miss_no_byte_of_an_api_server_that_is_frozen_for_20_s() {
-    costs_no_byte(frozen()).await;
+    costs_no_byte(frozen).await;
 }
 
 /// A program that waits for a word. A server that could not renew its Lease takes none until it has.
@@ -88,10 +97,12 @@ async fn started(client: &Client) -> Execution {
     .await
 }
 
-async fn costs_no_sandbox(away: impl Future<Output = ()>) {
+async fn costs_no_sandbox(away: impl AsyncFnOnce(Client)) {
     let (server, client) = many().await;
     let idle = server.sandboxes("main");
-    away.await;
+    let neighbour = Server::with(POOLS).start();
+    let idle_there = neighbour.sandboxes("main");
+    away(client.clone()).await;
     let mut used = Vec::new();
     for _ in 0..MANY {
         let mut execution = started(&client).await;
@@ -102,15 +113,22 @@ async fn costs_no_sandbox(away: impl Future<Output = ()>) {
         execution.send("there\n").await;
         execution.finish().await.printed("there\n");
     }
+    // Neither has taken the other one for dead.
+    let mut execution = started(&neighbour.client().await).await;
+    let used = execution.started().await;
+    assert!(idle_there.contains(&used), "{used} is a new one");
+    execution.send("there, too\n").await;
+    execution.finish().await.printed("there, too\n");
+    drop(neighbour);
     cluster::settled(&client).await;
 }
 
 #[tokio::test]
 async fn an_api_server_that_is_killed_for_20_s_costs_no_idle_sandbox() {
-    costs_no_sandbox(killed()).await;
+    costs_no_sandbox(killed).await;
 }
 
 #[tokio::test]
 async fn an_api_server_that_is_frozen_for_20_s_costs_no_idle_sandbox() {
-    costs_no_sandbox(frozen()).await;
+    costs_no_sandbox(frozen).await;
 }

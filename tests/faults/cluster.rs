@@ -164,6 +164,21 @@ pub fn kill_pod(pod: &str) {
     kill_task(id.trim());
 }
 
+/// Another name of an image, until this is dropped.
+pub struct Tag(&'static str);
+
+/// Gives an image that the node has another name.
+pub fn tag(image: &str, name: &'static str) -> Tag {
+    containerd(&["image", "tag", "--force", image, name]);
+    Tag(name)
+}
+
+impl Drop for Tag {
+    fn drop(&mut self) {
+        containerd(&["image", "rm", self.0]);
+    }
+}
+
 fn kill_task(id: &str) {
     containerd(&["task", "kill", "--signal", "SIGKILL", id]);
 }

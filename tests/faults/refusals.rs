@@ -1,6 +1,14 @@
 //! The cluster refuses the pods. The pool says why, and fills once it may.
 
-use crate::{POOLS, cluster, harness::*};
+use serde_json::json;
+
+use crate::{
+    POOLS, cluster,
+    harness::{
+        cluster::{apply, kubectl},
+        *,
+    },
+};
 
 async fn refused_with(server: &Server, words: &str) -> Client {
     let client = server.client().await;
@@ -15,25 +23,65 @@ async fn a_quota_that_is_used_up_is_told_and_waited_out() {
     let server = server.start_cold();
     let client = refused_with(&server, "exceeded quota").await;
     cluster::set_quota(None);
-    client.wait_full("main").await;
-    bash("echo next").run(&client).await.printed("next\n");
+    cluster::settled(&client).await;
 }
 
 #[tokio::test]
-async fn an_image_that_is_not_there_is_told() {
+async fn a_quota_that_is_used_up_while_programs_run_costs_them_nothing() {
+    let server = Server::with(POOLS).start();
+    let client = server.client().await;
+    cluster::set_quota(Some(2));
+    let mut executions = Vec::new();
+    for _ in 0..2 {
+        let mut execution = python("print(input())").stdin_open().start(&client).await;
+        execution.started().await;
+        executions.push(execution);
+    }
+    // Those that take their places are refused.
+    client.wait_refused("main", "exceeded quota").await;
+    for execution in executions {
+        execution.send("still there\n").await;
+        execution.finish().await.printed("still there\n");
+    }
+    cluster::set_quota(None);
+    cluster::settled(&client).await;
+}
+
+/// A thing of the cluster's own, until this is dropped.
+struct Made([&'static str; 2]);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let [kind, name] = self.0;
+        kubectl(&["delete", kind, name]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_there_is_told_and_waited_for() {
     let server = Server::with(POOLS)
         .env(
             "SANDPOOL_POOLS__MAIN__POD__IMAGE",
             "localhost/nothing:1".into(),
         )
         .start_cold();
-    refused_with(&server, "localhost/nothing:1").await;
+    let client = refused_with(&server, "localhost/nothing:1").await;
+    let _image = cluster::tag("localhost/languages:1", "localhost/nothing:1");
+    cluster::settled(&client).await;
+    drop(server);
 }
 
 #[tokio::test]
-async fn a_runtime_class_that_is_not_there_is_told() {
+async fn a_runtime_class_that_is_not_there_is_told_and_waited_for() {
     let server = Server::with(POOLS)
         .env("SANDPOOL_POOLS__MAIN__POD__RUNTIME_CLASS", "nothing".into())
         .start_cold();
-    refused_with(&server, "\"nothing\" not found").await;
+    let client = refused_with(&server, "\"nothing\" not found").await;
+    apply(&json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nothing"},
+        "handler": "runsc",
+    }));
+    let _class = Made(["runtimeclass", "nothing"]);
+    cluster::settled(&client).await;
+    drop(server);
 }

@@ -1,6 +1,13 @@
-//! Sandpool itself is killed, and another server takes its place.
+//! Sandpool itself is killed, or taken for dead, and another server takes its place.
 
-use crate::{POOLS, cluster, harness::*, pods::one_of_each};
+use crate::{
+    POOLS, cluster,
+    harness::{
+        cluster::{NAMESPACE, kubectl},
+        *,
+    },
+    pods::one_of_each,
+};
 
 #[tokio::test]
 async fn the_next_server_deletes_pods_that_were_used_idle_and_starting() {
@@ -14,4 +21,19 @@ async fn the_next_server_deletes_pods_that_were_used_idle_and_starting() {
     let next = Server::with(POOLS).start();
     killed.buried().await;
     cluster::settled(&next.client().await).await;
+}
+
+/// As it finds it once another server has taken it for dead.
+#[tokio::test]
+async fn a_server_whose_lease_is_gone_ends_and_leaves_no_pod() {
+    let server = Server::with(POOLS).start();
+    let lease = format!("sandpool-{}", server.name);
+    kubectl(&["--namespace", NAMESPACE, "delete", "lease", &lease]).unwrap();
+    let status = server.wait();
+    assert!(!status.success(), "{status}");
+    let log = server.log();
+    assert!(log.contains("took this one for dead"), "{log}");
+    assert_eq!(server.traces(), Vec::<String>::new());
+    // It has ended otherwise than a server shall.
+    server.kill();
 }

@@ -109,14 +109,23 @@ async fn a_servers_life_needs_each_right_that_it_has_and_no_other() {
     let token = kubectl(&["--namespace", ACCOUNT, "create", "token", ACCOUNT]).unwrap();
     let since = cluster::audit().len();
     let kubeconfig = cluster::kubeconfig(cluster::api_server(), Some(token.trim()));
-    let server = Server::with(POOLS).env("KUBECONFIG", kubeconfig.path().into());
+    let user = format!("system:serviceaccount:{ACCOUNT}:{ACCOUNT}");
+    let access = format!("[access.kubernetes]\naudience = \"faults\"\ncallers = [{user:?}]\n");
+    let server =
+        Server::with(&format!("{POOLS}{access}")).env("KUBECONFIG", kubeconfig.path().into());
     let server = server.start();
+    let create = ["create", "token", ACCOUNT, "--audience=faults"];
+    let callers = kubectl(&[&["--namespace", ACCOUNT][..], &create].concat()).unwrap();
     let client = server.client().await;
+    let client = client.authorized(&format!("Bearer {}", callers.trim()));
     python("print('it')").run(&client).await.printed("it\n");
     killed.buried().await;
     server.end();
     // From Kubernetes 1.35 on an exec is the other one of the two.
-    let has = rights::SERVER.map(|right| right.to_string());
-    let has = has.into_iter().filter(|right| right != "create pods/exec");
+    let has = rights::SERVER
+        .into_iter()
+        .chain([rights::CREATE_TOKEN_REVIEWS]);
+    let has = has.map(|right| right.to_string());
+    let has = has.filter(|right| right != "create pods/exec");
     assert_eq!(used(since), has.collect());
 }

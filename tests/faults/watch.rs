@@ -71,7 +71,11 @@ async fn a_list_that_stalls_is_begun_anew() {
     let stalled = |line: &str| line.contains("the list of the pods stalled");
     it.server.logged("a stalled list", stalled).await;
     it.proxy.every(None);
-    drop((of_it.scheduler, of_it.execution));
+    drop(of_it.scheduler);
+    // Of its pod nothing was told, since nothing happened to it.
+    cluster::delete(&of_it.used);
+    let done = of_it.execution.finish().await;
+    was_lost(&done, Cause::InfrastructureEvent, "deleted");
     cluster::settled(&it.client).await;
 }
 

@@ -14,8 +14,6 @@ use tokio::sync::OnceCell;
 
 /// No single step of a test takes this long, on however busy a machine: it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(90);
-/// An image with a shell and Python, which each node has.
-const IMAGE: &str = "localhost/languages:1";
 /// What all namespaces of these tests are labelled with.
 const LABEL: &str = "sandpool.dev/test";
 
@@ -62,6 +60,11 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// An image with a shell and Python.
+fn image() -> String {
+    std::env::var("TEST_IMAGE").unwrap_or_else(|_| "localhost/languages:1".to_owned())
+}
+
 /// A gVisor pod that waits. It ends by itself after five minutes, whatever becomes of the test.
 pub async fn waiting_pod() -> String {
     let pods: Api<Pod> = Api::namespaced(admin().await, namespace().await);
@@ -73,7 +76,7 @@ pub async fn waiting_pod() -> String {
             "activeDeadlineSeconds": 300,
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": false,
-            "containers": [{"name": "main", "image": IMAGE, "command": ["sleep", "infinity"]}],
+            "containers": [{"name": "main", "image": image(), "command": ["sleep", "infinity"]}],
         },
     }));
     let pod = pods
