@@ -168,9 +168,9 @@ pub trait Backend: Send + Sync + 'static {
         watch::channel(None).1
     }
 
-    /// Why a sandbox cannot be reached, where there is evidence of a cause outside of it that may pass,
-    /// such as the silence of its node.
-    fn absence(&self, _id: &SandboxId) -> Option<String> {
+    /// Why a sandbox that lives cannot be reached, where there is evidence of a cause outside of it: its node
+    /// is silent, say.
+    fn outage(&self, _id: &SandboxId) -> Option<String> {
         None
     }
 

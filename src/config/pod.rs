@@ -19,10 +19,12 @@ const VOLUME_SOURCES: [&str; 8] = [
     "secret",
 ];
 
-/// What annotations begin with that the runtime takes for orders: gVisor's shim and, in older releases,
-/// the kubelet.
-const ORDERS: [&str; 4] = [
+/// What annotations begin with that others take for orders: gVisor's shim, CRI-O, a network plugin that gives
+/// pods further interfaces (Multus) and, in older releases, the kubelet.
+const ORDERS: [&str; 6] = [
     "dev.gvisor.",
+    "io.kubernetes.cri-o.",
+    "k8s.v1.cni.cncf.io/",
     "container.apparmor.security.",
     "container.seccomp.security.",
     "seccomp.security.",
@@ -47,7 +49,7 @@ pub struct PodConfig {
     pub tolerations: Vec<TolerationConfig>,
     /// More labels. A table of texts; default empty.
     pub labels: BTreeMap<String, String>,
-    /// More annotations, none that gives the runtime orders. A table of texts; default empty.
+    /// More annotations, none that weakens a sandbox. A table of texts; default empty.
     pub annotations: BTreeMap<String, String>,
     /// More volumes. A list of tables; default [].
     pub volumes: Vec<VolumeConfig>,

@@ -11,7 +11,7 @@ use crate::{
     proto::agent::PingRequest,
 };
 
-/// How long one attempt to reach an agent again may take. A connection that stalls would be ended
+/// How long one attempt to reach an agent again may take that a program waits for. A connection that stalls would be ended
 /// by its keepalive only when most of the time for reattaching is over.
 pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
 
@@ -33,8 +33,8 @@ impl Connection {
         })
     }
 
-    /// The same, once the agent has answered over it: Kubernetes accepts an exec before it has reached
-    /// the node, and a busy one may take seconds until it has started it.
+    /// The same, once the agent has answered over it: Kubernetes accepts an exec before it has reached the
+    /// node.
     pub(super) async fn answered(self) -> Result<Self, String> {
         let pinged = self.channel.agent().ping(PingRequest {}).await;
         pinged.map_err(|status| words(status.message()))?;
@@ -50,12 +50,13 @@ impl Connection {
 
 /// One attempt to reach a sandbox again, which is counted; an error says why it failed.
 pub(super) async fn attempt<T>(
+    limit: Duration,
     reattaches: &Attempts,
     reach: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
     reattaches.begin();
-    let reached = timeout(REATTACH_ATTEMPT, reach).await;
-    let reached = reached.unwrap_or_else(|_| Err(format!("no answer for {REATTACH_ATTEMPT:?}")));
+    let reached = timeout(limit, reach).await;
+    let reached = reached.unwrap_or_else(|_| Err(format!("no answer for {limit:?}")));
     if reached.is_err() {
         reattaches.fail();
     }

@@ -168,7 +168,7 @@ impl Sandbox {
         let mut pause = REATTACH_PAUSE;
         loop {
             let reach = self.try_reattach(execution_id, progress);
-            *reason = match attempt(&reattaches, reach).await {
+            *reason = match attempt(REATTACH_ATTEMPT, &reattaches, reach).await {
                 Ok(link) => return link,
                 Err(reason) => reason,
             };
@@ -366,10 +366,10 @@ impl Progress {
         if self.started.is_none() {
             return Stop::NotConfirmed(reason);
         }
-        let (cause, reason) = match sandbox.backend.absence(&sandbox.id) {
-            Some(absence) => (
+        let (cause, reason) = match sandbox.backend.outage(&sandbox.id) {
+            Some(outage) => (
                 LostCause::InfrastructureEvent,
-                format!("{absence}; {reason}"),
+                format!("{outage}; {reason}"),
             ),
             None => (LostCause::Unknown, reason),
         };

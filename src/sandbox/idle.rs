@@ -24,6 +24,9 @@ use crate::{
     metrics::Attempts,
 };
 
+/// How long one attempt may take. Nobody waits for it, and after a restart of the API server a node has all of
+/// its execs to start at once: one that is given up is only more work for it.
+const ATTEMPT: Duration = Duration::from_secs(15);
 /// Pauses between attempts, the first and the longest. Each is varied by half.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
@@ -133,7 +136,7 @@ async fn again(
                 .with_waiting_call()
                 .await
         };
-        match attempt(reattaches, made).await {
+        match attempt(ATTEMPT, reattaches, made).await {
             Ok(made) => return made,
             Err(reason) => {
                 tracing::debug!(sandbox = %id, %reason, "an idle sandbox was not reached");

@@ -234,13 +234,14 @@ impl Connection {
             told = self.told.wait_for(|told| told.is_some_and(|(n, _)| n == number)) =>
                 // An error: the test has ended.
                 told.ok().and_then(|told| *told).map_or(self.fault, |(_, fault)| fault),
-            () = pass(&mut from_server, to_agent, limit(up)) => self.fault,
+            // First: a connection that says nothing from its beginning hears nothing, either.
             () = async {
                 match marker {
                     None => pass(from_agent, &mut to_server, limit(down)).await,
                     Some(marker) => pass_until_end(from_agent, &mut to_server, marker).await,
                 }
             } => self.fault,
+            () = pass(&mut from_server, to_agent, limit(up)) => self.fault,
         };
         tracing::info!(number, ?fault, when = ?self.when, "connection ends");
         match fault {

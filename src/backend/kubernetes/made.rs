@@ -1,13 +1,13 @@
-//! What the cluster has made of a pod: admission may change what was asked for, and nobody may have
-//! weakened it.
+//! What the cluster has made of a pod. Admission may change what was asked for, and must not have weakened
+//! it.
 
 use serde_json::Value;
 
-/// Namespaces of the node's that a pod can have asked for.
+/// Namespaces of the node's that a pod could share.
 const HOST: [&str; 3] = ["hostNetwork", "hostPID", "hostIPC"];
 
-/// In what a pod, as the API server answered its creation, is weaker than what was asked for; `None`:
-/// in nothing.
+/// How the pod that the API server has made is weaker than the one that was asked for, if it is. What else
+/// admission adds (tolerations, annotations, an image from a mirror) is the cluster's business.
 pub(super) fn weakened(asked: &Value, made: &Value) -> Option<String> {
     let (asked, made) = (&asked["spec"], &made["spec"]);
     let class = "runtimeClassName";
@@ -23,24 +23,51 @@ pub(super) fn weakened(asked: &Value, made: &Value) -> Option<String> {
     if made["automountServiceAccountToken"] != false {
         return Some("it mounts its service account's token".into());
     }
-    let token = list(&made["volumes"]).find(|volume| {
-        let mut sources = list(&volume["projected"]["sources"]);
-        sources.any(|source| !source["serviceAccountToken"].is_null())
-    });
-    if let Some(volume) = token {
-        return Some(format!(
-            "volume {} holds a service account's token",
-            volume["name"]
-        ));
+    if let Some(how) = list(&made["volumes"]).find_map(weak_volume) {
+        return Some(how);
     }
-    for kind in ["containers", "initContainers"] {
-        let known = |name: &Value| list(&asked[kind]).any(|container| container["name"] == *name);
-        let mut names = list(&made[kind]).map(|container| &container["name"]);
-        if let Some(name) = names.find(|name| !known(name)) {
-            return Some(format!("{kind} has {name}"));
-        }
+    ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|kind| list(&made[kind]).map(move |made| (kind, made)))
+        .find_map(|(kind, made)| {
+            let of_that_name = |asked: &&Value| asked["name"] == made["name"];
+            match list(&asked[kind]).find(of_that_name) {
+                Some(asked) => weak_container(asked, made),
+                None => Some(format!("{} is a further one of its {kind}", made["name"])),
+            }
+        })
+}
+
+fn weak_volume(volume: &Value) -> Option<String> {
+    let name = &volume["name"];
+    if !volume["hostPath"].is_null() {
+        return Some(format!("volume {name} is a directory of the node's"));
     }
-    None
+    let mut sources = list(&volume["projected"]["sources"]);
+    sources
+        .any(|source| !source["serviceAccountToken"].is_null())
+        .then(|| format!("volume {name} holds a service account's token"))
+}
+
+fn weak_container(asked: &Value, made: &Value) -> Option<String> {
+    let name = &made["name"];
+    let (asked, made) = (&asked["securityContext"], &made["securityContext"]);
+    let user = "runAsUser";
+    if made["privileged"] == true {
+        return Some(format!("container {name} is privileged"));
+    }
+    if made["allowPrivilegeEscalation"] != false {
+        return Some(format!("container {name} may gain privileges"));
+    }
+    if list(&made["capabilities"]["add"]).next().is_some() {
+        return Some(format!("container {name} has capabilities"));
+    }
+    (made[user] != asked[user]).then(|| {
+        format!(
+            "{user} of container {name} is {} and not {}",
+            made[user], asked[user]
+        )
+    })
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -56,8 +83,13 @@ mod tests {
     fn asked() -> Value {
         json!({"spec": {
             "runtimeClassName": "gvisor", "automountServiceAccountToken": false,
-            "initContainers": [{"name": "agent"}],
-            "containers": [{"name": "sandbox"}],
+            "initContainers": [{
+                "name": "agent", "securityContext": {"allowPrivilegeEscalation": false},
+            }],
+            "containers": [{
+                "name": "sandbox",
+                "securityContext": {"allowPrivilegeEscalation": false, "runAsUser": 65_532},
+            }],
             "volumes": [{"name": "agent", "emptyDir": {}}],
         }})
     }
@@ -68,6 +100,7 @@ mod tests {
         made["spec"]["nodeName"] = "node1".into();
         made["spec"]["hostNetwork"] = false.into();
         made["spec"]["tolerations"] = json!([{"key": "gpu"}]);
+        made["spec"]["containers"][0]["image"] = "mirror/python".into();
         assert_eq!(weakened(&asked(), &made), None);
     }
 
@@ -96,18 +129,53 @@ mod tests {
                 "volume \"t\" holds a service account's token",
             ),
             (
+                "volumes",
+                json!([{"name": "v", "hostPath": {"path": "/"}}]),
+                "volume \"v\" is a directory of the node's",
+            ),
+            (
                 "containers",
-                json!([{"name": "sandbox"}, {"name": "proxy"}]),
-                "containers has \"proxy\"",
+                json!([asked()["spec"]["containers"][0], {"name": "proxy"}]),
+                "\"proxy\" is a further one of its containers",
             ),
             (
                 "initContainers",
                 json!([{"name": "proxy-init"}]),
-                "initContainers has \"proxy-init\"",
+                "\"proxy-init\" is a further one of its initContainers",
             ),
         ] {
             let mut made = asked();
             made["spec"][field] = value;
+            assert_eq!(weakened(&asked(), &made).as_deref(), Some(words));
+        }
+    }
+
+    #[test]
+    fn a_container_that_admission_has_weakened_is_named() {
+        for (field, value, words) in [
+            (
+                "privileged",
+                true.into(),
+                "container \"sandbox\" is privileged",
+            ),
+            (
+                "allowPrivilegeEscalation",
+                Value::Null,
+                "container \"sandbox\" may gain privileges",
+            ),
+            (
+                "capabilities",
+                json!({"add": ["NET_ADMIN"], "drop": ["ALL"]}),
+                "container \"sandbox\" has capabilities",
+            ),
+            (
+                "runAsUser",
+                0.into(),
+                "runAsUser of container \"sandbox\" is 0 and not 65532",
+            ),
+        ] {
+            let mut made = asked();
+            made["spec"]["containers"][0]["securityContext"][field] = value;
             assert_eq!(weakened(&asked(), &made).as_deref(), Some(words));
         }
     }

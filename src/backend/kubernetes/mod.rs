@@ -311,8 +311,7 @@ impl Backend for KubernetesBackend {
             .await
             .map_err(failed("create the pod"))?;
         if let Some(how) = made::weakened(&manifest, &made) {
-            let reason = format!("the cluster has weakened it: {how}");
-            return Err(failed("create the pod")(reason));
+            return Err(failed("use the pod as admission has changed it")(how));
         }
         ready(pod.clone(), settings.start_timeout).await?;
         let mut must_not_reach = vec![METADATA];
@@ -335,10 +334,10 @@ impl Backend for KubernetesBackend {
         self.refusal.clone()
     }
 
-    fn absence(&self, id: &SandboxId) -> Option<String> {
+    fn outage(&self, id: &SandboxId) -> Option<String> {
         let pod = self.cluster.pods.seen(id.as_str())?;
-        let silent = pod.borrow().node_is_silent;
-        silent.then(|| "its node does not answer".to_owned())
+        let is_ready = pod.borrow().node_is_ready;
+        (!is_ready).then(|| "its node is not ready".to_owned())
     }
 
     async fn connect(&self, id: &SandboxId) -> Result<BoxedByteStream, ConnectError> {

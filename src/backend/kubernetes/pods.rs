@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
     pod::{GRACE_SECONDS, label},
-    status::{Phase, SlimPod, deleted, node, node_is_silent, phase},
+    status::{Phase, SlimPod, deleted, node, node_is_ready, phase},
 };
 use crate::backend::Death;
 
@@ -68,8 +68,8 @@ pub(super) struct Seen {
     pub(super) phase: Phase,
     /// Where it is.
     pub(super) node: Option<IpAddr>,
-    /// The cluster has not heard of that for a while.
-    pub(super) node_is_silent: bool,
+    /// As far as the pod shows it.
+    pub(super) node_is_ready: bool,
     /// The watch has told of it.
     watched: bool,
     /// Its object is no more. Nothing of it runs then.
@@ -132,7 +132,7 @@ impl Pods {
                 uid: None,
                 phase: Phase::Starting("the API server".into()),
                 node: None,
-                node_is_silent: false,
+                node_is_ready: true,
                 watched: false,
                 gone: false,
             }),
@@ -248,22 +248,24 @@ impl Pods {
     }
 
     fn apply(self: &Arc<Self>, pod: SlimPod, strays: &mut JoinSet<()>) {
-        let (phase, node, node_is_silent) = (phase(&pod), node(&pod), node_is_silent(&pod));
+        let (phase, node, node_is_ready) = (phase(&pod), node(&pod), node_is_ready(&pod));
         let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) else {
             return;
         };
         let known = self.known();
-        let Some(known) = known.get(&name) else {
-            // Its deletion may be under way already; asking twice does no harm.
-            if pod.metadata.deletion_timestamp.is_none() {
-                strays.spawn(self.clone().delete_stray(name, uid));
+        let known = match known.get(&name) {
+            Some(known) if !known.is_another(&uid) => known,
+            other => {
+                if let Some(replaced) = other {
+                    replaced.gone();
+                }
+                // Its deletion may be under way already; asking twice does no harm.
+                if pod.metadata.deletion_timestamp.is_none() {
+                    strays.spawn(self.clone().delete_stray(name, uid));
+                }
+                return;
             }
-            return;
         };
-        if known.is_another(&uid) {
-            known.gone();
-            return;
-        }
         if let Phase::Dead(death) = &phase {
             known.died(death);
         }
@@ -271,12 +273,13 @@ impl Pods {
             seen.uid = Some(uid);
             seen.phase = phase;
             seen.node = node.or(seen.node);
-            seen.node_is_silent = node_is_silent;
+            seen.node_is_ready = node_is_ready;
             seen.watched = true;
         });
     }
 
-    /// A pod that this server asked for and gave up: its creation was answered too late.
+    /// A pod that this server asked for and gave up, since its creation was answered too late; or one of
+    /// somebody else's in its name.
     async fn delete_stray(self: Arc<Self>, name: String, uid: String) {
         tracing::info!(sandbox = %name, "deleting a pod that nobody waits for");
         while let Err(error) = self.delete(&name, Some(uid.clone())).await {
@@ -404,5 +407,7 @@ mod tests {
         pods.apply(pod("a", "2"), &mut strays);
         assert_eq!(seen.borrow().uid.as_deref(), Some("1"));
         assert!(seen.borrow().gone && death.borrow().is_some());
+        // The other one is deleted.
+        assert!(strays.join_next().await.is_some());
     }
 }

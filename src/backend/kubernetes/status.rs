@@ -73,15 +73,18 @@ pub(super) fn node(pod: &SlimPod) -> Option<IpAddr> {
     pod.status.as_ref()?.host_ip.parse().ok()
 }
 
-/// Whether the cluster has not heard of the pod's node for a while, 40 s or so: it takes the pod for not
-/// ready then, and does not touch what the kubelet has said of its containers
-/// (kubernetes/pkg/controller/util/node, MarkPodsNotReady).
-pub(super) fn node_is_silent(pod: &SlimPod) -> bool {
+/// Whether the pod's node is ready, as far as the pod shows it. Of a node that it has not heard of for a while,
+/// or that says so itself, Kubernetes takes all pods for not ready, and leaves what the kubelet has said of
+/// their containers (kubernetes/pkg/controller/util/node, MarkPodsNotReady). A readiness gate, which nobody asked
+/// for but admission, looks the same but for its reason.
+pub(super) fn node_is_ready(pod: &SlimPod) -> bool {
     let is = |kind: &str, status: &str| {
         let mut conditions = pod.status.iter().flat_map(|it| &it.conditions);
-        conditions.any(|it| it.kind == kind && it.status == status)
+        conditions.any(|it| {
+            it.kind == kind && it.status == status && it.reason != "ReadinessGatesNotReady"
+        })
     };
-    is("Ready", "False") && is("ContainersReady", "True")
+    !(is("Ready", "False") && is("ContainersReady", "True"))
 }
 
 /// Somebody has deleted the pod.
@@ -232,17 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_silent_when_its_pod_is_taken_for_not_ready_and_its_containers_are_not() {
-        for (ready, containers_ready, silent) in [
-            ("True", "True", false),
-            ("False", "False", false),
-            ("False", "True", true),
+    fn a_node_is_not_ready_when_its_pod_is_not_and_the_containers_are() {
+        for (ready, reason, containers_ready, node) in [
+            ("True", "", "True", true),
+            ("False", "ContainersNotReady", "False", true),
+            ("False", "ReadinessGatesNotReady", "True", true),
+            ("False", "", "True", false),
         ] {
             let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"conditions": [
-                {"type": "Ready", "status": ready},
+                {"type": "Ready", "status": ready, "reason": reason},
                 {"type": "ContainersReady", "status": containers_ready}]}});
             let pod = serde_json::from_value(pod).unwrap();
-            assert_eq!(node_is_silent(&pod), silent);
+            assert_eq!(node_is_ready(&pod), node, "{reason}");
         }
     }
 

@@ -25,6 +25,7 @@ pub use self::{
 use super::{
     Settings,
     client::{REQUEST_TIMEOUT, RequestError, answer},
+    made,
     network::{self, Network},
     pod, pods,
     quantity::NotAQuantity,
@@ -152,7 +153,12 @@ impl Examiner {
         with_token["spec"]["automountServiceAccountToken"] = true.into();
         let (verdict, needs) = match self.dry_run(own.clone()).await? {
             // With what the cluster adds to it.
-            Ok(made) => (Verdict::Accepted, Needs::of(&made)?),
+            Ok(made) => {
+                let verdict = made::weakened(&own, &made).map_or(Verdict::Accepted, |how| {
+                    Verdict::Refused(format!("by the server, as admission changes it: {how}"))
+                });
+                (verdict, Needs::of(&made)?)
+            }
             Err(reason) => (Verdict::Refused(reason), Needs::of(&own)?),
         };
         Ok(Admission {
