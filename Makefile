@@ -63,7 +63,7 @@ NODES ?= 1
 cluster:
 	$(SUDO) tests/cluster/cluster up $(NODES)
 
-## test-cluster: the tests that a cluster can show, on the one that KUBECONFIG names or `make cluster` made
+## test-cluster: all tests of a cluster on the one of `make cluster`, or most of them on the one that KUBECONFIG names
 test-cluster: agent
 	tests/cluster/test "$(CURDIR)/$(AGENT)" $(CARGO)
 

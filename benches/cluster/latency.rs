@@ -172,7 +172,9 @@ pub(crate) async fn measure(cluster: &Cluster) {
         None => println!("GkeCodeExecutor: not measured, ADK_PYTHON is not set"),
     }
     print_stages(&ours);
-    println!("\nwrites, as the API server counts them, Leases left out, for each execution:");
+    println!(
+        "\nwrites, as the API server counts them, Leases, reviews and execs left out, for each execution:"
+    );
     println!(
         "  between request and first output: {:.2}",
         early_writes / peer_samples as f64

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::{POOLS, cluster, harness::*, traffic::Traffic};
 
@@ -31,20 +31,20 @@ const TRAFFIC: Traffic = Traffic {
 async fn killed(client: Client) {
     cluster::component("kill", "kube-apiserver");
     tokio::time::sleep(AWAY).await;
-    leases_nothing(&client).await;
+    let status = python("print('never')").refused(&client).await;
     cluster::component("start", "kube-apiserver");
+    leases_nothing(&status);
 }
 
 /// Its connections stay, new ones are made, and nobody answers.
 async fn frozen(client: Client) {
     let _frozen = cluster::freeze("kube-apiserver");
     tokio::time::sleep(AWAY).await;
-    leases_nothing(&client).await;
+    leases_nothing(&python("print('never')").refused(&client).await);
 }
 
 /// A server that could not renew its Lease uses no sandbox: it may soon be taken for dead.
-async fn leases_nothing(client: &Client) {
-    let status = python("print('never')").refused(client).await;
+fn leases_nothing(status: &Status) {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("lost touch"), "{status}");
 }
@@ -119,7 +119,7 @@ async fn costs_no_sandbox(away: impl AsyncFnOnce(Client)) {
     assert!(idle_there.contains(&used), "{used} is a new one");
     execution.send("there, too\n").await;
     execution.finish().await.printed("there, too\n");
-    // While the node has twenty pods to delete and to start, a server's end would leave some to the next.
+    // While the node has twenty pods to delete and to start, a server's end would leave some of its own.
     client.wait_full("main").await;
     drop(neighbour);
     cluster::settled(&client).await;

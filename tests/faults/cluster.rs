@@ -10,18 +10,12 @@ use std::{
 
 use tempfile::NamedTempFile;
 
+pub use crate::harness::cluster::api_server;
 use crate::harness::{
     Client, Server,
     cluster::{NAMESPACE, authenticate, configure, kubectl, wait_deleted, write_kubeconfig},
     python, soon,
 };
-
-/// The API server as the tests' own kubeconfig has it.
-pub fn api_server() -> SocketAddr {
-    let server = "--output=jsonpath={.clusters[0].cluster.server}";
-    let url = kubectl(&["config", "view", "--minify", server]).unwrap();
-    url.trim_start_matches("https://").parse().unwrap()
-}
 
 /// A kubeconfig that goes by way of `address`, in the name of a token or of the administrator. The
 /// certificate is still the API server's.

@@ -58,11 +58,7 @@ async fn a_kubelet_that_stays_away_is_an_event_of_the_infrastructure() {
     let (execution, _) = partial(&client).await;
     let kubelet = cluster::freeze("kubelet");
     let done = execution.finish().await;
-    was_lost(
-        &done,
-        Cause::InfrastructureEvent,
-        "its node does not answer",
-    );
+    was_lost(&done, Cause::InfrastructureEvent, "its node is not ready");
     drop(kubelet);
     cluster::settled(&client).await;
 }

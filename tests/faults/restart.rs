@@ -34,6 +34,6 @@ async fn a_server_whose_lease_is_gone_ends_and_leaves_no_pod() {
     let log = server.log();
     assert!(log.contains("took this one for dead"), "{log}");
     assert_eq!(server.traces(), Vec::<String>::new());
-    // It has ended otherwise than a server shall.
+    // Its drop must not expect a clean end.
     server.kill();
 }

@@ -72,7 +72,8 @@ async fn a_list_that_stalls_is_begun_anew() {
     it.server.logged("a stalled list", stalled).await;
     it.proxy.every(None);
     drop(of_it.scheduler);
-    // Of its pod nothing was told, since nothing happened to it.
+    // The stalled list has cost the program nothing.
+    assert_eq!(it.client.counts("main").await.leased, 1);
     cluster::delete(&of_it.used);
     let done = of_it.execution.finish().await;
     was_lost(&done, Cause::InfrastructureEvent, "deleted");

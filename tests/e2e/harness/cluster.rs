@@ -3,7 +3,7 @@
 //! TEST_BACKEND=kubernetes runs all tests on the cluster that KUBECONFIG names, by kubectl.
 //! TEST_AGENT_IMAGE, TEST_IMAGE and TEST_WHOLE_IMAGE name the images.
 
-use std::{env, fs, io::Write, path::Path, process::Command, sync::OnceLock};
+use std::{env, fs, io::Write, net::SocketAddr, path::Path, process::Command, sync::OnceLock};
 
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
@@ -14,6 +14,13 @@ use super::host;
 pub const NAMESPACE: &str = "sandpool-e2e";
 /// Whose pod it is (src/backend/kubernetes/pod.rs).
 const OWNER: &str = "sandpool.dev/owner";
+
+/// The API server as the tests' own kubeconfig has it.
+pub fn api_server() -> SocketAddr {
+    let server = "--output=jsonpath={.clusters[0].cluster.server}";
+    let url = kubectl(&["config", "view", "--minify", server]).unwrap();
+    url.trim_start_matches("https://").parse().unwrap()
+}
 
 /// Whether the tests run on Kubernetes.
 pub fn is_used() -> bool {
