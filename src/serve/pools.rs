@@ -66,8 +66,7 @@ impl Place {
     /// Gives it back, once there is no sandbox any more.
     pub(crate) async fn close(self) {
         match self {
-            // With its last clone goes the state directory.
-            Self::Local(machine) => drop(machine),
+            Self::Local(machine) => machine.close().await,
             Self::Kubernetes(cluster) => cluster.close().await,
         }
     }

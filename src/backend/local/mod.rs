@@ -79,6 +79,30 @@ impl Machine {
             agent,
         })
     }
+
+    /// Removes what is left of this server once its sandboxes are deleted: its cgroup and its directory. The
+    /// last clone's drop would do that, too, but a connection of a client that stays may have it in its hands
+    /// when the process ends.
+    pub async fn close(&self) {
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        if let Err(error) = until_removed(deadline, || self.state.remove()).await {
+            tracing::warn!(%error, "this server's directory is left to the next one");
+        }
+    }
+}
+
+/// Tries until it succeeds, or until the deadline. Whoever is in a cgroup is killed again and again, since one
+/// may have been about to fork; there is no event in cgroup v1 for one that is without processes.
+async fn until_removed(deadline: Instant, remove: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut pause = Duration::from_micros(500);
+    while let Err(error) = remove() {
+        if Instant::now() > deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Makes the sandboxes of one pool.
@@ -213,16 +237,9 @@ impl Backend for LocalBackend {
             .await
             .map_err(failed)?;
         let cgroup = self.cgroup(id);
-        let mut pause = Duration::from_micros(500);
-        // Everyone in the cgroup is killed, again and again: one may have been about to fork.
-        // A cgroup without processes can be removed; there is no event for that in cgroup v1.
-        while let Err(error) = cgroup.kill_and_remove() {
-            if Instant::now() > deadline {
-                return Err(failed(format!("cannot remove its cgroup: {error}")));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
+        until_removed(deadline, || cgroup.kill_and_remove())
+            .await
+            .map_err(|error| failed(format!("cannot remove its cgroup: {error}")))?;
         match std::fs::remove_dir_all(self.dir(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed(format!("cannot remove its directory: {error}")))

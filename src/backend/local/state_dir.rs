@@ -28,7 +28,7 @@ pub struct StateDirError {
     source: io::Error,
 }
 
-/// This server's own directory. Removed when dropped.
+/// This server's own directory. Removed when dropped, at the latest.
 pub struct StateDir {
     server: String,
     path: PathBuf,
@@ -81,14 +81,25 @@ impl StateDir {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Removes the server's cgroup, with all that is still in it, and then the directory. Where they are gone
+    /// already, nothing is done.
+    ///
+    /// # Errors
+    /// While a killed process is still there: again, a little later.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        self.cgroup.kill_and_remove()?;
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next server.
-        if self.cgroup.kill_and_remove().is_ok() {
-            let _ = fs::remove_dir_all(&self.path);
-        }
+        let _ = self.remove();
     }
 }
 
