@@ -30,10 +30,18 @@ const TRAFFIC: Traffic = Traffic {
 /// Its connections are reset, and new ones are refused.
 async fn killed(client: Client) {
     cluster::component("kill", "kube-apiserver");
+    let _killed = Killed;
     tokio::time::sleep(AWAY).await;
-    let status = python("print('never')").refused(&client).await;
-    cluster::component("start", "kube-apiserver");
-    leases_nothing(&status);
+    leases_nothing(&python("print('never')").refused(&client).await);
+}
+
+/// It is started again once this is dropped.
+struct Killed;
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        cluster::component("start", "kube-apiserver");
+    }
 }
 
 /// Its connections stay, new ones are made, and nobody answers.
@@ -60,12 +68,13 @@ async fn many() -> (Server, Client) {
 }
 
 async fn costs_no_byte(away: impl AsyncFnOnce(Client)) {
-    let (_server, client) = many().await;
+    let (server, client) = many().await;
     let mut flows = Vec::new();
     for _ in 0..MANY {
         flows.push(TRAFFIC.start(&client).await);
     }
-    away(client.clone()).await;
+    // Over a connection of its own: in the other one waits the input of all of them.
+    away(server.client().await).await;
     for flow in flows {
         flow.whole().await;
     }
