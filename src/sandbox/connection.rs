@@ -11,8 +11,8 @@ use crate::{
     proto::agent::PingRequest,
 };
 
-/// How long one attempt to reach an agent again may take that a program waits for. A connection that stalls would be ended
-/// by its keepalive only when most of the time for reattaching is over.
+/// How long one attempt to reach an agent again may take that a program waits for. A connection that stalls
+/// would be ended by its keepalive only when most of the time for reattaching is over.
 pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// A connection, and the call that waits in it.

@@ -78,13 +78,12 @@ pub(super) fn node(pod: &SlimPod) -> Option<IpAddr> {
 /// their containers (kubernetes/pkg/controller/util/node, MarkPodsNotReady). A readiness gate, which nobody asked
 /// for but admission, looks the same but for its reason.
 pub(super) fn node_is_ready(pod: &SlimPod) -> bool {
-    let is = |kind: &str, status: &str| {
-        let mut conditions = pod.status.iter().flat_map(|it| &it.conditions);
-        conditions.any(|it| {
-            it.kind == kind && it.status == status && it.reason != "ReadinessGatesNotReady"
-        })
+    let Some(status) = &pod.status else {
+        return true;
     };
-    !(is("Ready", "False") && is("ContainersReady", "True"))
+    let not_ready = status.condition("Ready", "False");
+    let by_its_node = not_ready.is_some_and(|it| it.reason != "ReadinessGatesNotReady");
+    !(by_its_node && status.condition("ContainersReady", "True").is_some())
 }
 
 /// Somebody has deleted the pod.
@@ -145,11 +144,7 @@ pub(super) fn phase(pod: &SlimPod) -> Phase {
             waits_for.get_or_insert_with(|| said(reason, message));
         }
     }
-    let unscheduled = status
-        .conditions
-        .iter()
-        .find(|it| it.kind == "PodScheduled" && it.status == "False");
-    if let Some(condition) = unscheduled {
+    if let Some(condition) = status.condition("PodScheduled", "False") {
         waits_for = Some(said(&condition.reason, &condition.message));
     }
     Phase::Starting(waits_for.unwrap_or_else(|| "its container".into()))
@@ -159,6 +154,11 @@ impl Status {
     fn containers(&self) -> impl Iterator<Item = &Container> + Clone {
         let init = self.init_container_statuses.iter();
         init.chain(&self.container_statuses)
+    }
+
+    fn condition(&self, kind: &str, status: &str) -> Option<&Condition> {
+        let mut conditions = self.conditions.iter();
+        conditions.find(|it| it.kind == kind && it.status == status)
     }
 
     fn death(&self) -> Option<Death> {
@@ -175,11 +175,7 @@ impl Status {
         if !self.reason.is_empty() {
             return Some(Death::Infrastructure(said(&self.reason, &self.message)));
         }
-        let disrupted = self
-            .conditions
-            .iter()
-            .find(|it| it.kind == "DisruptionTarget" && it.status == "True");
-        if let Some(condition) = disrupted {
+        if let Some(condition) = self.condition("DisruptionTarget", "True") {
             let reason = said(&condition.reason, &condition.message);
             return Some(Death::Infrastructure(reason));
         }
