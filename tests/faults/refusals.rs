@@ -47,13 +47,12 @@ async fn a_quota_that_is_used_up_while_programs_run_costs_them_nothing() {
     cluster::settled(&client).await;
 }
 
-/// A thing of the cluster's own, until this is dropped.
-struct Made([&'static str; 2]);
+/// One that was made, until this is dropped.
+struct RuntimeClass(&'static str);
 
-impl Drop for Made {
+impl Drop for RuntimeClass {
     fn drop(&mut self) {
-        let [kind, name] = self.0;
-        kubectl(&["delete", kind, name]).unwrap();
+        kubectl(&["delete", "runtimeclass", self.0]).unwrap();
     }
 }
 
@@ -68,6 +67,7 @@ async fn an_image_that_is_not_there_is_told_and_waited_for() {
     let client = refused_with(&server, "localhost/nothing:1").await;
     let _image = cluster::tag("localhost/languages:1", "localhost/nothing:1");
     cluster::settled(&client).await;
+    // While the image is still there.
     drop(server);
 }
 
@@ -81,7 +81,8 @@ async fn a_runtime_class_that_is_not_there_is_told_and_waited_for() {
         "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nothing"},
         "handler": "runsc",
     }));
-    let _class = Made(["runtimeclass", "nothing"]);
+    let _class = RuntimeClass("nothing");
     cluster::settled(&client).await;
+    // While the class is still there.
     drop(server);
 }
