@@ -23,6 +23,12 @@ use crate::{
 const MAX_MESSAGE: usize = 32 << 20;
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 1024;
+/// Bytes of a call's input that its client may send before they are taken: what a program does not
+/// read stays here.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Never less than all calls may fill together, or programs that do not read their stdin would hold
+/// back the other calls of their connection. It bounds what one connection can make the server keep.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// A client that is silent this long is asked whether it is there, and is gone if it does not
 /// answer within the other: its programs are cancelled then.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -118,6 +124,8 @@ impl Listening {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .add_routes(self.routes.clone());
         match &self.tls {
             None => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::harness::*;
 
 async fn wait_leased(client: &Client, pool: &str, count: u32) {
@@ -116,6 +118,32 @@ async fn a_slow_reader_slows_only_its_own_program() {
     unread.signal(9).await;
     let done = unread.finish().await;
     assert!(done.stdout.len() < 1 << 29, "it was held back");
+}
+
+#[tokio::test]
+async fn programs_that_do_not_read_their_stdin_hold_back_no_other_call_of_their_connection() {
+    let (_server, client) = main_pool().await;
+    let mut feeds = JoinSet::new();
+    let mut deaf = Vec::new();
+    for _ in 0..3 {
+        let spec = bash("sleep infinity").stdin_open();
+        let mut execution = spec.start(&client).await;
+        execution.started().await;
+        let input = execution.take_input();
+        feeds.spawn(async move {
+            for _ in 0..64 {
+                input.send(vec![b'x'; 1 << 20]).await;
+            }
+        });
+        deaf.push(execution);
+    }
+    // So much that it shares the connection with them until their stdin stands still.
+    let reader = bash("wc -c").stdin_open().start(&client).await;
+    for _ in 0..16 {
+        soon("room for stdin", reader.send(vec![b'x'; 1 << 20])).await;
+    }
+    reader.close_stdin().await;
+    reader.finish().await.printed("16777216\n");
 }
 
 /// What the log says of the end of a sandbox's execution.
