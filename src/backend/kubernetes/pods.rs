@@ -24,6 +24,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tower::service_fn;
 
 use super::{
     client::{REQUEST_TIMEOUT, RequestError, answer},
@@ -32,6 +33,8 @@ use super::{
 };
 use crate::backend::Death;
 
+/// The API server ends a watch after so long, and it is opened again.
+const REOPENED_SECONDS: u32 = 60;
 /// How often a pod that nobody knows is tried again to be deleted.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -48,7 +51,7 @@ pub(super) struct Pods {
 /// What the watch itself has come to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    /// When it last told anything.
+    /// When it last told anything, or was begun or opened again without an error.
     pub(super) at: Instant,
     /// How often it was interrupted, attempts to open it again included.
     pub(super) interruptions: u64,
@@ -196,13 +199,34 @@ impl Pods {
     /// Follows all pods that `owner` made, for as long as it is polled.
     pub(super) async fn follow(self: Arc<Self>, owner: &str) {
         let labels = format!("{}={owner}", label::OWNER);
-        let config = watcher::Config::default().labels(&labels).timeout(60);
+        let config = watcher::Config::default()
+            .labels(&labels)
+            .timeout(REOPENED_SECONDS);
         let mut strays = JoinSet::new();
+        let api = self.clone().watched();
         loop {
-            let events = watcher::watcher(self.api.clone(), config.clone()).default_backoff();
+            let events = watcher::watcher(api.clone(), config.clone()).default_backoff();
             self.take(pin!(events), &mut strays).await;
             tracing::warn!("the list of the pods stalled; it is begun anew");
         }
+    }
+
+    /// For the watch. That it was opened again is seen by the answers: kube does not tell it.
+    fn watched(self: Arc<Self>) -> Api<SlimPod> {
+        let namespace = self.namespace.clone();
+        let service = service_fn(move |request| {
+            let pods = self.clone();
+            async move {
+                let response = pods.client.send(request).await?;
+                if response.status().is_success() {
+                    pods.hear(false);
+                }
+                Ok::<_, kube::Error>(response)
+            }
+        });
+        let resource = ApiResource::erase::<Pod>(&());
+        let client = Client::new(service, namespace.clone());
+        Api::namespaced_with(client, &namespace, &resource)
     }
 
     /// Takes what a watch tells, until a list that it makes stalls: kube sets that no limit.
@@ -354,12 +378,13 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::json;
+    use tokio::{sync::mpsc, time::sleep};
 
     use super::*;
 
     /// A client whose every request is answered so.
     fn answered(code: u16, body: Value) -> Client {
-        let service = tower::service_fn(move |_: Request<Body>| {
+        let service = service_fn(move |_: Request<Body>| {
             let body = body.to_string().into_bytes();
             let response = Response::builder().status(code).body(Body::from(body));
             async { Ok::<_, Infallible>(response.unwrap()) }
@@ -391,6 +416,39 @@ mod tests {
             "status": {"phase": "Pending"},
         }))
         .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_opened_again_counts_as_heard_though_no_pod_changes() {
+        let reopened = Duration::from_secs(REOPENED_SECONDS.into());
+        let (opens, mut opened) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: Request<Body>| {
+            let is_watch = request.uri().query().unwrap_or_default().contains("watch");
+            let opens = opens.clone();
+            async move {
+                let mut text = String::new();
+                if is_watch {
+                    // One that ends at once, so that the next one is asked for.
+                    sleep(reopened).await;
+                    let _ = opens.send(Instant::now());
+                } else {
+                    let list = json!({
+                        "apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "1"},
+                        "items": [],
+                    });
+                    text = list.to_string();
+                }
+                Ok::<_, Infallible>(Response::new(Body::from(text.into_bytes())))
+            }
+        });
+        let pods = Arc::new(Pods::new(Client::new(service, "sandboxes"), "sandboxes"));
+        let mut following = JoinSet::new();
+        following.spawn(pods.clone().follow("a"));
+        for _ in 0..3 {
+            // The one before was answered when this one was asked for.
+            let at = opened.recv().await.unwrap();
+            assert!(at - pods.heard().at <= reopened);
+        }
     }
 
     #[tokio::test]

@@ -109,7 +109,7 @@ fn encode_cluster(cluster: &Cluster, encoder: &mut DescriptorEncoder<'_>) -> fmt
         ),
         (
             "kubernetes_watch_age",
-            "Since the watch of the pods last told anything; it grows while no pod changes.",
+            "Since the watch of the pods last told anything or was opened again, as it is every minute.",
             contact.pods_heard,
         ),
     ] {
