@@ -55,6 +55,10 @@ impl Provision for SandboxProvision {
         self.backend.refusal()
     }
 
+    fn is_connected(idle: &Sandbox) -> bool {
+        idle.is_connected()
+    }
+
     async fn delete(&self, id: &SandboxId) -> Result<(), String> {
         self.metrics.deletes.begin();
         self.backend.delete(id).await.map_err(|error| {

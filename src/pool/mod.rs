@@ -27,7 +27,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use self::{
     driver::Driver,
-    shared::{Place, Shared, now},
+    shared::{Place, Shared, is_connected, now},
     state::{Asked, State},
 };
 pub use self::{
@@ -50,7 +50,7 @@ impl<P: Provision> Pool<P> {
     /// Starts filling a pool. `server` is the instance's part of the sandboxes' ids. Needs a
     /// runtime.
     pub fn spawn(settings: PoolSettings, provision: Arc<P>, server: &str) -> Arc<Self> {
-        let state = State::new(&settings, rand::random::<f64>, now());
+        let state = State::new(&settings, rand::random::<f64>, is_connected::<P>, now());
         let shared = Arc::new(Shared::new(state));
         let (ended, driver_ended) = watch::channel(());
         let driver = Driver::new(

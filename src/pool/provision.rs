@@ -32,6 +32,12 @@ pub trait Provision: Send + Sync + 'static {
         watch::channel(None).1
     }
 
+    /// Whether a program could run in it at once. Where there is another one, that is leased instead.
+    /// Asked under the pool's lock: it must not wait.
+    fn is_connected(_idle: &Self::Sandbox) -> bool {
+        true
+    }
+
     /// Deletes the sandbox and all that was made for it. One that is not there is deleted. An
     /// error is a reason for people; the pool tries again for ever, so the future must end.
     fn delete(&self, id: &SandboxId) -> impl Future<Output = Result<(), String>> + Send;

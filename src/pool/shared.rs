@@ -26,8 +26,8 @@ pub(super) type Granted<P> = Result<Lease<P>, LeaseError>;
 type Asker<P> = Option<oneshot::Sender<Granted<P>>>;
 
 pub(super) struct Shared<P: Provision> {
-    // A std mutex: it is held for a pop and a push, never over an await, and nothing of the
-    // sandbox's runs under it.
+    // A std mutex: it is held for a pop and a push, never over an await, and all that runs of the
+    // sandbox's under it is the look whether it is connected.
     inner: Mutex<Inner<P>>,
     /// Wakes the driver.
     pub(super) driver: Arc<Notify>,
@@ -39,6 +39,10 @@ pub(super) struct Inner<P: Provision> {
     pub(super) waiting: HashMap<Ticket, oneshot::Sender<Granted<P>>>,
     /// The driver has been woken and has not looked yet: waking it again would be a waste.
     pub(super) driver_called: bool,
+}
+
+pub(super) fn is_connected<P: Provision>((_, sandbox): &Named<P>) -> bool {
+    P::is_connected(sandbox)
 }
 
 pub(super) fn now() -> Instant {

@@ -114,7 +114,12 @@ struct Limit {
 
 impl<S> State<S> {
     /// The first starts are in `work` already.
-    pub(super) fn new(settings: &PoolSettings, jitter: Jitter, now: Instant) -> Self {
+    pub(super) fn new(
+        settings: &PoolSettings,
+        jitter: Jitter,
+        is_connected: fn(&S) -> bool,
+        now: Instant,
+    ) -> Self {
         let limit = |limit, key| Limit {
             limit,
             key: format!("pools.{}.{key}", settings.name).into(),
@@ -135,6 +140,7 @@ impl<S> State<S> {
                 settings.connected_idle as usize,
                 settings.max_idle_age,
                 jitter,
+                is_connected,
             ),
             leased: HashSet::new(),
             recycling: Recycling::new(jitter),
@@ -154,7 +160,7 @@ impl<S> State<S> {
             Mode::ShuttingDown => return Err(LeaseError::ShuttingDown),
         }
         // Nobody is passed over: whoever waits has already been given what was idle.
-        let asked = match self.idle.pop_oldest() {
+        let asked = match self.idle.pop_next() {
             Some((number, warm)) => {
                 self.leased.insert(number);
                 Asked::Granted(number, warm.sandbox)
@@ -398,7 +404,7 @@ impl<S> State<S> {
             return;
         }
         while self.queue.len() > 0
-            && let Some((number, Warm { sandbox, .. })) = self.idle.pop_oldest()
+            && let Some((number, Warm { sandbox, .. })) = self.idle.pop_next()
         {
             self.leased.insert(number);
             if let Some(ticket) = self.queue.pop() {

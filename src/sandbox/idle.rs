@@ -55,6 +55,14 @@ impl Idle {
         }
     }
 
+    /// Whether there is a connection that has not ended.
+    pub(super) fn is_connected(&self) -> bool {
+        let connection = lock(&self.connection);
+        connection
+            .as_ref()
+            .is_some_and(|it| !it.channel.has_ended())
+    }
+
     /// The connection as it is, which may be cut, if there is one. It is no longer looked after.
     pub(super) fn take(self) -> Option<Connection> {
         lock(&self.connection).take()

@@ -257,6 +257,15 @@ impl Sandbox {
         self.connected.clone()
     }
 
+    /// Whether it has a connection that is not known to be cut.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.idle {
+            Some(idle) => idle.is_connected(),
+            None => self.connection.is_some(),
+        }
+    }
+
     /// Resolves with the reason when the sandbox dies.
     pub fn death(&self) -> impl Future<Output = Death> + Send + 'static {
         let mut death = self.death.clone();

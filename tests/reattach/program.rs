@@ -161,6 +161,7 @@ impl Plan {
                 .await
                 .unwrap();
 
+            assert!(sandbox.is_connected());
             let relays = &backend.faults;
             if self.idle == IdleCut::NotMended {
                 relays.refuse(true);
@@ -172,7 +173,10 @@ impl Plan {
                 IdleCut::None => {}
                 IdleCut::Mended => relays.connected(2).await,
                 IdleCut::NotAnswered => relays.called_in_vain().await,
-                IdleCut::NotMended => relays.has_refused(1).await,
+                IdleCut::NotMended => {
+                    relays.has_refused(1).await;
+                    assert!(!sandbox.is_connected());
+                }
             }
             relays.refuse(false);
 

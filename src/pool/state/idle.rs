@@ -28,7 +28,8 @@ pub(super) struct Warm<S> {
 pub(super) struct Idle<S> {
     max_age: Duration,
     jitter: Jitter,
-    // Handed out from the front, the oldest first: under traffic none then gets too old, and each
+    is_connected: fn(&S) -> bool,
+    // Handed out from the front, the oldest that is connected first: under traffic none then gets too old, and each
     // has had the most time to settle (imports paged in, a network probe denied). Being used
     // recently makes none of them faster, since none was used. Numbers count up, so they are in
     // order of age, and one that dies leaves from the middle.
@@ -42,10 +43,16 @@ pub(super) struct Idle<S> {
 }
 
 impl<S> Idle<S> {
-    pub(super) fn new(connected: usize, max_age: Duration, jitter: Jitter) -> Self {
+    pub(super) fn new(
+        connected: usize,
+        max_age: Duration,
+        jitter: Jitter,
+        is_connected: fn(&S) -> bool,
+    ) -> Self {
         Self {
             max_age: max_age.min(FOR_EVER),
             jitter,
+            is_connected,
             warm: BTreeMap::new(),
             connected: Connected::new(connected),
             changes: Vec::new(),
@@ -83,6 +90,17 @@ impl<S> Idle<S> {
         };
         self.warm.insert(number, warm);
         self.changes.extend(self.connected.add(number));
+    }
+
+    /// Takes the one to lease: the oldest that is connected or, where none is, the oldest. One whose
+    /// connection was cut may be on a node that is lost, and would keep its caller waiting in vain.
+    pub(super) fn pop_next(&mut self) -> Option<(Number, Warm<S>)> {
+        let mut warm = self.warm.iter();
+        let connected = warm.find(|(_, warm)| (self.is_connected)(&warm.sandbox));
+        match connected {
+            Some((&number, _)) => self.remove(number).map(|warm| (number, warm)),
+            None => self.pop_oldest(),
+        }
     }
 
     pub(super) fn pop_oldest(&mut self) -> Option<(Number, Warm<S>)> {

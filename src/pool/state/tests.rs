@@ -28,16 +28,25 @@ struct Fixture {
 
 impl Fixture {
     fn new(settings: &PoolSettings) -> Self {
+        Self::connected(settings, |_| true)
+    }
+
+    /// In which those are connected of which `is_connected` says so.
+    fn connected(settings: &PoolSettings, is_connected: fn(&u64) -> bool) -> Self {
         let now = Instant::now();
         Self {
-            state: State::new(settings, || 0.0, now),
+            state: State::new(settings, || 0.0, is_connected, now),
             now,
         }
     }
 
     /// With everything started that is to be started.
     fn warm(settings: &PoolSettings) -> Self {
-        let mut pool = Self::new(settings);
+        Self::new(settings).warmed()
+    }
+
+    fn warmed(self) -> Self {
+        let mut pool = self;
         while !pool.state.work.is_empty() {
             pool.start_all();
         }
@@ -108,6 +117,18 @@ fn the_oldest_is_leased_first_and_replaced_at_once() {
     let mut pool = Fixture::warm(&settings());
     assert_eq!(pool.lease(), Number(0));
     assert_eq!(pool.work(), [Work::Start(Number(2))]);
+}
+
+#[test]
+fn the_oldest_that_is_connected_is_leased_before_any_that_is_not() {
+    let settings = PoolSettings {
+        min_idle: 4,
+        ..settings()
+    };
+    let is_odd = |sandbox: &u64| sandbox % 2 == 1;
+    let mut pool = Fixture::connected(&settings, is_odd).warmed();
+    let leased = [(); 4].map(|()| pool.lease());
+    assert_eq!(leased, [1, 3, 0, 2].map(Number));
 }
 
 #[test]
