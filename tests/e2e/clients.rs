@@ -28,7 +28,7 @@ async fn a_call_that_is_dropped_is_cancelled_and_its_sandbox_deleted() {
     drop(execution);
     client.wait_full(watched.name).await;
     assert!(!server.sandbox(&id).exists());
-    assert_eq!(outcome_in_log(&server, &id), "cancelled");
+    assert_eq!(outcome_in_log(&server, &id).await, "cancelled");
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_connection_that_closes_or_resets_cancels_what_runs_over_it() {
     ] {
         for reset in [false, true] {
             let proxy = Proxy::before(server.address).await;
-            let other = Client::to(proxy.address).await;
+            let other = server.client_at(proxy.address).await;
             let mut execution = bash(source)
                 .pool(watched.name)
                 .stdin_open()
@@ -69,7 +69,7 @@ async fn a_silent_client_is_given_up() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
     let proxy = Proxy::before(server.address).await;
-    let other = Client::to(proxy.address).await;
+    let other = server.client_at(proxy.address).await;
     let mut execution = bash("echo ready; sleep 1000")
         .pool(watched.name)
         .timeout(PATIENCE * 2)
@@ -81,14 +81,14 @@ async fn a_silent_client_is_given_up() {
     // Keepalive asks after 15 s, and gives up 10 s later.
     client.wait_full(watched.name).await;
     assert!(!server.sandbox(&id).exists(), "it is still there");
-    assert_eq!(outcome_in_log(&server, &id), "cancelled");
+    assert_eq!(outcome_in_log(&server, &id).await, "cancelled");
 }
 
 #[tokio::test]
 async fn a_client_that_never_reads_gets_its_timeout_and_what_fitted() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
-    let other = Client::with_window(server.address, 65_535).await;
+    let other = server.client_with_window(65_535).await;
     let timeout = Duration::from_secs(2);
     let spec = bash("yes & yes >&2").pool(watched.name).timeout(timeout);
     let execution = spec
@@ -105,7 +105,7 @@ async fn a_client_that_never_reads_gets_its_timeout_and_what_fitted() {
 #[tokio::test]
 async fn a_slow_reader_slows_only_its_own_program() {
     let (server, client) = main_pool().await;
-    let slow = Client::with_window(server.address, 65_535).await;
+    let slow = server.client_with_window(65_535).await;
     let spec = bash("yes").limits(|limits| limits.output_bytes = 1 << 30);
     let mut unread = spec.start(&slow).await;
     unread.started().await;
@@ -147,12 +147,12 @@ async fn programs_that_do_not_read_their_stdin_hold_back_no_other_call_of_their_
 }
 
 /// What the log says of the end of a sandbox's execution.
-fn outcome_in_log(server: &Server, sandbox: &str) -> String {
+async fn outcome_in_log(server: &Server, sandbox: &str) -> String {
+    let told = |line: &str| line.contains("execution ended") && names(line, sandbox);
+    let wanted = |line: &str| told(&without_colours(line));
+    server.logged("the execution's end", wanted).await;
     let log = without_colours(&server.log());
-    let line = log
-        .lines()
-        .find(|line| line.contains("execution ended") && names(line, sandbox))
-        .unwrap_or_else(|| panic!("the log does not tell the end of {sandbox}"));
+    let line = log.lines().find(|line| told(line)).unwrap();
     let outcome = line.split("outcome").nth(1).expect("an outcome");
     outcome
         .chars()

@@ -8,7 +8,7 @@ use v1::finished::Outcome;
 #[tokio::test]
 async fn gigabytes_on_both_streams_end_at_the_timeout_for_a_slow_client() {
     let (server, _) = main_pool().await;
-    let client = Client::with_window(server.address, 65_535).await;
+    let client = server.client_with_window(65_535).await;
     let done = bash("yes out & yes err >&2")
         .limits(|limits| limits.output_bytes = 1 << 30)
         .timeout(Duration::from_secs(3))

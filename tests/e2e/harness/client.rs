@@ -42,29 +42,40 @@ impl Interceptor for Authorization {
 
 impl Server {
     pub async fn client(&self) -> Client {
-        Client::to(self.address).await
+        self.client_at(self.address).await
     }
-}
 
-impl Client {
-    pub async fn to(address: SocketAddr) -> Self {
-        Self::over(endpoint(address)).await
+    /// By way of another address, such as a proxy's.
+    pub async fn client_at(&self, address: SocketAddr) -> Client {
+        self.client_over(self.endpoint(address)).await
     }
 
     /// With an h2 window of this many bytes for each stream. That of the connection is larger, or
     /// one stream that is not read would stop all others: the client's own doing.
-    pub async fn with_window(address: SocketAddr, bytes: u32) -> Self {
-        let endpoint = endpoint(address)
+    pub async fn client_with_window(&self, bytes: u32) -> Client {
+        let endpoint = self
+            .endpoint(self.address)
             .initial_stream_window_size(bytes)
             .initial_connection_window_size(16 * bytes);
-        Self::over(endpoint).await
+        self.client_over(endpoint).await
     }
 
-    async fn over(endpoint: Endpoint) -> Self {
+    fn endpoint(&self, address: SocketAddr) -> Endpoint {
+        match &self.deployed {
+            Some(deployed) => deployed.endpoint(address),
+            None => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+        }
+    }
+
+    async fn client_over(&self, endpoint: Endpoint) -> Client {
         let channel = soon("a connection", endpoint.connect()).await.unwrap();
-        Self::of(channel, None)
+        let token = self.deployed.as_ref().map(|deployed| &deployed.token);
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        Client::of(channel, authorization.as_deref())
     }
+}
 
+impl Client {
     /// The same connection, whose calls show that header instead.
     pub fn authorized(&self, authorization: &str) -> Self {
         Self::of(self.channel.clone(), Some(authorization))
@@ -81,8 +92,4 @@ impl Client {
             channel,
         }
     }
-}
-
-fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint::from_shared(format!("http://{address}")).unwrap()
 }

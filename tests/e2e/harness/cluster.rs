@@ -97,17 +97,25 @@ pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
 
 /// A command in a pod's container, which is still to be named.
 pub fn exec(pod: &str) -> Command {
+    let namespace = field(pod, "metadata.namespace");
     let mut command = Command::new("kubectl");
-    command.args(["--namespace", NAMESPACE, "exec", "--stdin", pod, "--"]);
+    command.args(["--namespace", &namespace, "exec", "--stdin", pod, "--"]);
     command
 }
 
-/// The names of the server's pods.
+/// The names of the server's pods, wherever they are.
 pub fn pods(server: &str) -> Vec<String> {
     let owner = format!("--selector={OWNER}={server}");
     let names = "--output=jsonpath={.items[*].metadata.name}";
-    let listed = kubectl(&["--namespace", NAMESPACE, "get", "pods", &owner, names]).unwrap();
+    let listed = kubectl(&["get", "pods", "--all-namespaces", &owner, names]).unwrap();
     listed.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A pod's field, wherever it is.
+fn field(pod: &str, field: &str) -> String {
+    let this = format!("--field-selector=metadata.name={pod}");
+    let field = format!("--output=jsonpath={{.items[0].{field}}}");
+    kubectl(&["get", "pods", "--all-namespaces", &this, &field]).unwrap()
 }
 
 /// Waits for the end of the server's Lease and of its pods, which another server deletes.
@@ -151,8 +159,7 @@ pub fn authenticate(kubeconfig: &Path, token: &str) {
 
 /// Sends a signal to the gVisor process that is the sandbox, which must be on this machine.
 pub fn signal(pod: &str, signal: i32) {
-    let uid = "--output=jsonpath={.metadata.uid}";
-    let uid = kubectl(&["--namespace", NAMESPACE, "get", "pod", pod, uid]).unwrap();
+    let uid = field(pod, "metadata.uid");
     let mut found = fs::read_dir("/proc")
         .unwrap()
         .flatten()

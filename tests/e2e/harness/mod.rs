@@ -5,6 +5,7 @@
 //! - `spec`, `execution`: a program, and its messages in order
 //! - `cli`: `sandpool` as people type it
 //! - `client`: connections to a server; `pools`: waiting for what a pool shows
+//! - `deployed`: the server that tests share, if it runs in the cluster
 //! - `host`, `cluster`: the sandboxes as the machine sees them, or a cluster
 //! - `scrape`: its metrics and probes
 //! - `proxy`: a connection that can be cut, reset or silenced
@@ -12,6 +13,7 @@
 mod cli;
 mod client;
 pub(crate) mod cluster;
+mod deployed;
 mod execution;
 mod host;
 mod pools;

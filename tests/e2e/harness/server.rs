@@ -24,7 +24,7 @@ use rustix::{
 use tempfile::TempDir;
 use tokio::io::AsyncBufReadExt;
 
-use super::{PATIENCE, cluster, host};
+use super::{PATIENCE, cluster, deployed::Deployed, host};
 
 /// How many files a server may have open unless it asks for more: too few for a pool.
 const FEW_FILES: u64 = 64;
@@ -99,6 +99,7 @@ impl ServerBuilder {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             metrics: SocketAddr::from(([127, 0, 0, 1], 0)),
             name: String::new(),
+            deployed: None,
             state_dir,
             log,
             own,
@@ -177,6 +178,8 @@ pub struct Server {
     pub metrics: SocketAddr,
     /// Its part of the sandboxes' ids.
     pub name: String,
+    /// If it runs in the cluster, and the child only brings its log.
+    pub(super) deployed: Option<Deployed>,
     state_dir: Arc<TempDir>,
     log: PathBuf,
     own: TempDir,
@@ -189,6 +192,28 @@ impl Server {
             config: config.to_owned(),
             env: Vec::new(),
             state_dir: state_dir(),
+        }
+    }
+
+    /// The server that was deployed, whose end is not the tests' own.
+    pub fn deployed(deployed: Deployed) -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let log = own.path().join("log");
+        let so_far = deployed.logs(false).output().unwrap().stdout;
+        let mut follow = deployed.logs(true);
+        follow.stdout(File::create(&log).unwrap());
+        Self {
+            child: Mutex::new(spawn(follow)),
+            ended: Mutex::new(None),
+            killed: AtomicBool::new(true),
+            lines: Mutex::new(mpsc::channel().1),
+            address: deployed.address,
+            metrics: deployed.metrics,
+            name: name_in(&String::from_utf8(so_far).unwrap()),
+            deployed: Some(deployed),
+            state_dir: state_dir(),
+            log,
+            own,
         }
     }
 

@@ -12,56 +12,12 @@ use std::{
 
 use tokio::sync::MutexGuard;
 
-use super::{Client, Server};
+use super::{Client, Server, deployed::Deployed};
 
 /// How many tests use it at once, however many threads there are: a sandbox is real work.
 const SEATS: u32 = 4;
 
-const CONFIG: &str = r#"
-# What most tests use.
-[pools.main]
-min_idle = 2
-max_sandboxes = 5
-limits.default.queue_timeout = "80s"
-languages.python.interpreter = "/usr/bin/python3"
-languages.bash = {}
-
-[pools.node]
-min_idle = 1
-max_sandboxes = 2
-limits.default.queue_timeout = "80s"
-languages.node = {}
-
-# Whose waiting interpreter has numpy.
-[pools.numpy]
-min_idle = 1
-max_sandboxes = 2
-limits.default.queue_timeout = "80s"
-languages.python = { interpreter = "/usr/bin/python3", preload = ["numpy", "uuid", "random"] }
-
-# With hardly any room for files.
-[pools.tight]
-min_idle = 1
-max_sandboxes = 2
-limits.default.queue_timeout = "80s"
-volumes = { workspace = "16MiB", tmp = "4MiB", home = "4MiB" }
-languages.python.interpreter = "/usr/bin/python3"
-languages.bash = {}
-
-# In which nothing ever runs: all its requests are refused.
-[pools.still]
-min_idle = 1
-max_sandboxes = 1
-languages.bash = {}
-
-# Whose counts are looked at, by one test at a time.
-[pools.watched]
-min_idle = 1
-max_sandboxes = 2
-limits.default.queue_timeout = "80s"
-languages.python.interpreter = "/usr/bin/python3"
-languages.bash = {}
-"#;
+const CONFIG: &str = include_str!("shared.toml");
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 static SEATS_LEFT: (Mutex<u32>, Condvar) = (Mutex::new(SEATS), Condvar::new());
@@ -93,7 +49,10 @@ pub fn shared() -> Seat {
     let server = SERVER.get_or_init(|| {
         // SAFETY: the function is plain, and may run at any time after this.
         unsafe { libc::atexit(end_shared) };
-        Server::with(CONFIG).start()
+        match Deployed::given() {
+            Some(deployed) => Server::deployed(deployed),
+            None => Server::with(CONFIG).start(),
+        }
     });
     let mut left = SEATS_LEFT
         .1
