@@ -88,6 +88,28 @@ pub fn delete(pod: &str) {
     .unwrap();
 }
 
+/// A pod whose deletion does not come to its end until this is dropped.
+pub struct Held(String);
+
+/// Holds a pod back from its end.
+pub fn hold(pod: &str) -> Held {
+    set_finalizers(pod, r#"["sandpool.dev/held"]"#).unwrap();
+    Held(pod.to_owned())
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It may never have been deleted, or be gone by a failure of the test.
+        let _ = set_finalizers(&self.0, "null");
+    }
+}
+
+fn set_finalizers(pod: &str, finalizers: &str) -> Result<String, String> {
+    let patch = format!("--patch={{\"metadata\": {{\"finalizers\": {finalizers}}}}}");
+    let arguments = ["--namespace", NAMESPACE, "patch", "pod", pod];
+    kubectl(&[&arguments[..], &["--type=merge", &patch]].concat())
+}
+
 /// Waits until a pod that was deleted is gone.
 pub fn wait_gone(pod: &str) {
     wait_deleted(&[&format!("pod/{pod}")]);
@@ -139,6 +161,49 @@ pub fn freeze(name: &'static str) -> Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         component("thaw", self.0);
+    }
+}
+
+/// Whether the cluster has that node.
+pub fn has(node: &str) -> bool {
+    kubectl(&["get", "node", node]).is_ok()
+}
+
+/// Where a pod is.
+pub fn node(pod: &str) -> String {
+    let node = "--output=jsonpath={.spec.nodeName}";
+    kubectl(&["--namespace", NAMESPACE, "get", "pod", pod, node]).unwrap()
+}
+
+/// A node that nobody reaches until this is dropped.
+pub struct Lost(&'static str);
+
+/// Cuts a node off, but for the first one, which the others' network goes through.
+pub fn lose(node: &'static str) -> Lost {
+    script(&["in", "node1", "ip", "link", "set", node, "down"]);
+    Lost(node)
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        script(&["in", "node1", "ip", "link", "set", self.0, "up"]);
+    }
+}
+
+/// An address that pods reach on their node, until this is dropped.
+pub struct OnNode(&'static str);
+
+/// Gives the node another address.
+pub fn on_node(address: &'static str) -> OnNode {
+    script(&["in", "node1", "ip", "address", "add", address, "dev", "lo"]);
+    OnNode(address)
+}
+
+impl Drop for OnNode {
+    fn drop(&mut self) {
+        script(&[
+            "in", "node1", "ip", "address", "delete", self.0, "dev", "lo",
+        ]);
     }
 }
 

@@ -31,6 +31,7 @@ mod traffic;
 mod api_server;
 mod components;
 mod memory;
+mod node;
 mod pods;
 mod refusals;
 mod restart;

@@ -86,3 +86,13 @@ async fn a_runtime_class_that_is_not_there_is_told_and_waited_for() {
     // While the class is still there.
     drop(server);
 }
+
+/// Where a cloud's nodes find their credentials. That nobody listens there is an answer, too.
+#[tokio::test]
+async fn a_sandbox_that_reaches_the_metadata_address_is_never_used() {
+    let _metadata = cluster::on_node("169.254.169.254/32");
+    let class = "SANDPOOL_POOLS__MAIN__POD__RUNTIME_CLASS";
+    let server = Server::with(POOLS).env(class, "gvisor-host-network".into());
+    let server = server.start_cold();
+    refused_with(&server, "169.254.169.254:80").await;
+}

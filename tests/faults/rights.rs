@@ -31,23 +31,26 @@ fn give() {
     kubectl(&["apply", "--filename", file]).unwrap();
 }
 
-/// Takes the rule about pods/exec away, and waits until that is in force.
-async fn take_exec() {
-    let patch = r#"--patch=[
-        {"op": "test", "path": "/rules/1/resources", "value": ["pods/exec"]},
-        {"op": "remove", "path": "/rules/1"}]"#;
-    let role = ["--namespace", NAMESPACE, "patch", "role", ACCOUNT];
-    kubectl(&[&role[..], &["--type=json", patch]].concat()).unwrap();
+/// The account's, which then has all its rights.
+fn token() -> String {
+    give();
+    let token = kubectl(&["--namespace", ACCOUNT, "create", "token", ACCOUNT]).unwrap();
+    token.trim().to_owned()
+}
+
+/// Takes the rule with that right away, and waits until that is in force.
+async fn take(rule: usize, verb: &str, resource: &str) {
+    let patch = format!(
+        r#"--patch=[
+            {{"op": "test", "path": "/rules/{rule}/resources", "value": [{resource:?}]}},
+            {{"op": "remove", "path": "/rules/{rule}"}}]"#
+    );
+    let namespace = ["--namespace", NAMESPACE];
+    let role = ["patch", "role", ACCOUNT, "--type=json", &patch];
+    kubectl(&[&namespace[..], &role].concat()).unwrap();
     let who = format!("--as=system:serviceaccount:{ACCOUNT}:{ACCOUNT}");
-    let may = [
-        "auth",
-        "can-i",
-        "get",
-        "pods/exec",
-        &who,
-        "--namespace",
-        NAMESPACE,
-    ];
+    let may = ["auth", "can-i", verb, resource, &who];
+    let may = [&namespace[..], &may].concat();
     soon("an end of the right", async {
         while kubectl(&may).is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -58,12 +61,10 @@ async fn take_exec() {
 
 #[tokio::test]
 async fn a_right_to_exec_that_is_taken_away_is_told_and_comes_back() {
-    give();
-    let token = kubectl(&["--namespace", ACCOUNT, "create", "token", ACCOUNT]).unwrap();
     let server = Server::with(POOLS).env("SANDPOOL_BACKEND__REATTACH_TIMEOUT", "2s".into());
-    let it = Proxied::start_as(Some(token.trim()), server).await;
+    let it = Proxied::start_as(Some(&token()), server).await;
     let (execution, _) = partial(&it.client).await;
-    take_exec().await;
+    take(1, "get", "pods/exec").await;
     it.proxy.all(Fault::Reset);
     was_lost(&execution.finish().await, Cause::Unknown, "forbidden");
     // A new sandbox cannot be attached to, either.
@@ -72,6 +73,23 @@ async fn a_right_to_exec_that_is_taken_away_is_told_and_comes_back() {
     it.client.wait_for("main", "what is forbidden", told).await;
     give();
     cluster::settled(&it.client).await;
+}
+
+/// A policy may have gone with it: nobody can tell.
+#[tokio::test]
+async fn without_the_right_to_list_the_policies_nothing_is_leased_until_it_is_back() {
+    let kubeconfig = cluster::kubeconfig(cluster::api_server(), Some(&token()));
+    let server = Server::with(POOLS).env("KUBECONFIG", kubeconfig.path().into());
+    let server = server.start();
+    let client = server.client().await;
+    let mut execution = python("print(input())").stdin_open().start(&client).await;
+    execution.started().await;
+    take(3, "list", "networkpolicies").await;
+    client.wait_refused("main", "forbidden").await;
+    execution.send("still there\n").await;
+    execution.finish().await.printed("still there\n");
+    give();
+    cluster::settled(&client).await;
 }
 
 /// Every right that the account has used since the audit log was so long, as `kubectl auth can-i` takes it.
@@ -105,10 +123,9 @@ async fn a_servers_life_needs_each_right_that_it_has_and_no_other() {
     // One that it must bury.
     let killed = Server::with(POOLS).start();
     killed.kill();
-    give();
-    let token = kubectl(&["--namespace", ACCOUNT, "create", "token", ACCOUNT]).unwrap();
+    let token = token();
     let since = cluster::audit().len();
-    let kubeconfig = cluster::kubeconfig(cluster::api_server(), Some(token.trim()));
+    let kubeconfig = cluster::kubeconfig(cluster::api_server(), Some(&token));
     let user = format!("system:serviceaccount:{ACCOUNT}:{ACCOUNT}");
     let access = format!("[access.kubernetes]\naudience = \"faults\"\ncallers = [{user:?}]\n");
     let server =
