@@ -33,6 +33,11 @@ impl Connection {
         })
     }
 
+    /// Whether it has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        !self.channel.has_ended()
+    }
+
     /// The same, once the agent has answered over it: Kubernetes accepts an exec before it has reached the
     /// node.
     pub(super) async fn answered(self) -> Result<Self, String> {

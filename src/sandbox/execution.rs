@@ -222,7 +222,7 @@ impl Progress {
         let undecided = self.verdict.is_none();
         // Cut or closed while it was idle, and not opened again yet: nothing has been said over it.
         let connection = sandbox.connection.as_ref();
-        let cut_before = !cut && connection.is_none_or(|it| it.channel.has_ended());
+        let cut_before = !cut && connection.is_none_or(|it| !it.is_open());
         let (deadline, late) = if cut {
             (
                 self.deadline,

@@ -57,10 +57,9 @@ impl Idle {
 
     /// Whether there is a connection that has not ended.
     pub(super) fn is_connected(&self) -> bool {
-        let connection = lock(&self.connection);
-        connection
+        lock(&self.connection)
             .as_ref()
-            .is_some_and(|it| !it.channel.has_ended())
+            .is_some_and(Connection::is_open)
     }
 
     /// The connection as it is, which may be cut, if there is one. It is no longer looked after.
@@ -96,7 +95,9 @@ async fn keep(
             }
             () = until(&mut connected, false) => {}
         }
-        lock(&connection).take();
+        let cut = lock(&connection).take();
+        // Not under the lock: a lease looks at it under the pool's.
+        drop(cut);
         until(&mut connected, true).await;
         let made = tokio::select! {
             made = again(&*backend, &id, pause, &reattaches) => made,

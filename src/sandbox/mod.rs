@@ -262,7 +262,7 @@ impl Sandbox {
     pub fn is_connected(&self) -> bool {
         match &self.idle {
             Some(idle) => idle.is_connected(),
-            None => self.connection.is_some(),
+            None => self.connection.as_ref().is_some_and(Connection::is_open),
         }
     }
 

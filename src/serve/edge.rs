@@ -23,11 +23,12 @@ use crate::{
 const MAX_MESSAGE: usize = 32 << 20;
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 1024;
-/// Bytes of a call's input that its client may send before they are taken: what a program does not
-/// read stays here.
+/// Bytes of a call that its client may send before they are taken: what a program does not read stays
+/// here. Enough for 6 MB/s at 40 ms there and back.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Never less than all calls may fill together, or programs that do not read their stdin would hold
-/// back the other calls of their connection. It bounds what one connection can make the server keep.
+/// back the other calls of their connection. It bounds what a connection's calls can leave untaken; a
+/// message that is being put together may have [`MAX_MESSAGE`] besides.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// A client that is silent this long is asked whether it is there, and is gone if it does not
 /// answer within the other: its programs are cancelled then.

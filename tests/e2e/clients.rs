@@ -125,9 +125,10 @@ async fn programs_that_do_not_read_their_stdin_hold_back_no_other_call_of_their_
     let (_server, client) = main_pool().await;
     let mut feeds = JoinSet::new();
     let mut deaf = Vec::new();
-    for _ in 0..3 {
-        let spec = bash("sleep infinity").stdin_open();
-        let mut execution = spec.start(&client).await;
+    for _ in 0..2 {
+        // Longer than the other program is waited for.
+        let spec = bash("sleep infinity").timeout(PATIENCE * 3);
+        let mut execution = spec.stdin_open().start(&client).await;
         execution.started().await;
         let input = execution.take_input();
         feeds.spawn(async move {

@@ -175,6 +175,21 @@ pub fn node(pod: &str) -> String {
     kubectl(&["--namespace", NAMESPACE, "get", "pod", pod, node]).unwrap()
 }
 
+/// A node that gets no more pods until this is dropped.
+pub struct Cordoned(&'static str);
+
+/// Has new pods go to the other node.
+pub fn cordon(node: &'static str) -> Cordoned {
+    kubectl(&["cordon", node]).unwrap();
+    Cordoned(node)
+}
+
+impl Drop for Cordoned {
+    fn drop(&mut self) {
+        kubectl(&["uncordon", self.0]).unwrap();
+    }
+}
+
 /// A node that nobody reaches until this is dropped.
 pub struct Lost(&'static str);
 

@@ -49,8 +49,17 @@ async fn the_next_server_sees_a_deletion_to_its_end_that_had_only_begun() {
     let held = cluster::hold(&used);
     execution.signal(9).await;
     execution.finish().await;
-    let deletes = |pool: &v1::Pool| pool.counts.as_ref().unwrap().recycling == 1;
-    client.wait_for("main", "a deletion", deletes).await;
+    let pod = format!("pod/{used}");
+    let begun = "--for=jsonpath={.metadata.deletionTimestamp}";
+    let wait = [
+        "--namespace",
+        NAMESPACE,
+        "wait",
+        &pod,
+        begun,
+        "--timeout=90s",
+    ];
+    kubectl(&wait).unwrap();
     killed.kill();
     assert!(killed.traces().contains(&used));
 

@@ -109,7 +109,7 @@ pub struct Cluster {
 pub struct Contact {
     /// How long ago the request was sent that last renewed the Lease.
     pub lease_renewed: Duration,
-    /// How long ago the watch last told of a pod. It has nothing to tell while no pod changes.
+    /// How long ago the watch last told of a pod, or was opened, as it is once a minute.
     pub pods_heard: Duration,
     /// How often the watch was interrupted, attempts to open it again included.
     pub watch_interruptions: u64,

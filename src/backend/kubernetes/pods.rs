@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
+use http::Request;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
@@ -51,7 +52,7 @@ pub(super) struct Pods {
 /// What the watch itself has come to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    /// When it last told anything, or was begun or opened again without an error.
+    /// When it last told anything, or was opened.
     pub(super) at: Instant,
     /// How often it was interrupted, attempts to open it again included.
     pub(super) interruptions: u64,
@@ -112,13 +113,14 @@ impl Pods {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, interrupted: bool) {
+    fn hear(&self) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if interrupted {
-            heard.interruptions += 1;
-        } else {
-            heard.at = Instant::now();
-        }
+        heard.at = Instant::now();
+    }
+
+    fn interrupted(&self) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.interruptions += 1;
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -216,10 +218,11 @@ impl Pods {
         let namespace = self.namespace.clone();
         let service = service_fn(move |request| {
             let pods = self.clone();
+            let is_watch = is_watch(&request);
             async move {
                 let response = pods.client.send(request).await?;
-                if response.status().is_success() {
-                    pods.hear(false);
+                if is_watch && response.status().is_success() {
+                    pods.hear();
                 }
                 Ok::<_, kube::Error>(response)
             }
@@ -247,10 +250,16 @@ impl Pods {
                 return;
             };
             while strays.try_join_next().is_some() {}
-            self.hear(event.is_err());
             match event {
-                Ok(Event::Apply(pod)) => self.apply(pod, strays),
-                Ok(Event::Delete(pod)) => self.deleted(pod.metadata),
+                Ok(Event::Apply(pod)) => {
+                    self.hear();
+                    self.apply(pod, strays);
+                }
+                Ok(Event::Delete(pod)) => {
+                    self.hear();
+                    self.deleted(pod.metadata);
+                }
+                // It is told before the list is asked for.
                 Ok(Event::Init) => listed = Some(HashSet::new()),
                 Ok(Event::InitApply(pod)) => {
                     if let Some(listed) = &mut listed {
@@ -264,6 +273,7 @@ impl Pods {
                     }
                 }
                 Err(error) => {
+                    self.interrupted();
                     listed = None;
                     tracing::warn!(%error, "the watch of the pods was interrupted");
                 }
@@ -341,6 +351,12 @@ impl Pods {
     }
 }
 
+/// Whether it asks for a watch, and not for a list.
+fn is_watch<B>(request: &Request<B>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|parameter| parameter == "watch=true")
+}
+
 impl Known {
     /// Whether this is the uid of another pod of the same name, which somebody else has made.
     fn is_another(&self, uid: &str) -> bool {
@@ -375,7 +391,7 @@ impl Known {
 mod tests {
     use std::convert::Infallible;
 
-    use http::{Request, Response};
+    use http::Response;
     use kube::client::Body;
     use serde_json::json;
     use tokio::{sync::mpsc, time::sleep};
@@ -423,7 +439,7 @@ mod tests {
         let reopened = Duration::from_secs(REOPENED_SECONDS.into());
         let (opens, mut opened) = mpsc::unbounded_channel();
         let service = service_fn(move |request: Request<Body>| {
-            let is_watch = request.uri().query().unwrap_or_default().contains("watch");
+            let is_watch = is_watch(&request);
             let opens = opens.clone();
             async move {
                 let mut text = String::new();
@@ -449,6 +465,19 @@ mod tests {
             let at = opened.recv().await.unwrap();
             assert!(at - pods.heard().at <= reopened);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_fail_are_no_sign_of_life() {
+        let nothing = answered(500, status(500, "InternalError"));
+        let pods = Arc::new(Pods::new(nothing, "sandboxes"));
+        let begun = pods.heard().at;
+        let mut following = JoinSet::new();
+        following.spawn(pods.clone().follow("a"));
+        while pods.heard().interruptions < 3 {
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(pods.heard().at, begun);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ pub(super) enum Change {
     Disconnect(Number),
 }
 
-/// The idle sandboxes in two parts: all in the first are leased before any in the second.
+/// The idle sandboxes in two parts, of which the first are the older ones.
 pub(super) struct Connected {
     limit: usize,
     connected: BTreeSet<Number>,
@@ -37,6 +37,17 @@ impl Connected {
         let last = self.connected.pop_last()?;
         self.disconnected.insert(last);
         Some(Change::Disconnect(last))
+    }
+
+    /// The one to lease: the first that `is_connected` says so of, or else one that needs not be, or else
+    /// one whose connection was cut.
+    pub(super) fn next(&self, is_connected: impl Fn(Number) -> bool) -> Option<Number> {
+        let mut kept = self.connected.iter();
+        let connected = kept.find(|number| is_connected(**number));
+        connected
+            .or_else(|| self.disconnected.first())
+            .or_else(|| self.connected.first())
+            .copied()
     }
 
     /// One less.
@@ -69,6 +80,22 @@ mod tests {
         assert_eq!(connected.remove(first), None);
         assert_eq!(connected.remove(third), None);
         assert_eq!(connected.add(fourth), None);
+    }
+
+    #[test]
+    fn one_whose_connection_was_cut_is_leased_last() {
+        let [first, second, third, fourth] = [1, 2, 3, 4].map(Number);
+        let mut connected = Connected::new(2);
+        assert_eq!(connected.next(|_| true), None);
+        for number in [first, second, third, fourth] {
+            connected.add(number);
+        }
+        assert_eq!(connected.next(|_| true), Some(first));
+        assert_eq!(connected.next(|number| number != first), Some(second));
+        assert_eq!(connected.next(|_| false), Some(third));
+        connected.remove(third);
+        connected.remove(fourth);
+        assert_eq!(connected.next(|_| false), Some(first));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Idle<S> {
     max_age: Duration,
     jitter: Jitter,
     is_connected: fn(&S) -> bool,
-    // Handed out from the front, the oldest that is connected first: under traffic none then gets too old, and each
+    // Handed out from the front, the oldest first: under traffic hardly one then gets too old, and each
     // has had the most time to settle (imports paged in, a network probe denied). Being used
     // recently makes none of them faster, since none was used. Numbers count up, so they are in
     // order of age, and one that dies leaves from the middle.
@@ -92,15 +92,15 @@ impl<S> Idle<S> {
         self.changes.extend(self.connected.add(number));
     }
 
-    /// Takes the one to lease: the oldest that is connected or, where none is, the oldest. One whose
-    /// connection was cut may be on a node that is lost, and would keep its caller waiting in vain.
+    /// Takes the one to lease: the oldest that is connected. One whose connection was cut comes last: it may
+    /// be on a node that is lost, and would keep its caller waiting in vain.
     pub(super) fn pop_next(&mut self) -> Option<(Number, Warm<S>)> {
-        let mut warm = self.warm.iter();
-        let connected = warm.find(|(_, warm)| (self.is_connected)(&warm.sandbox));
-        match connected {
-            Some((&number, _)) => self.remove(number).map(|warm| (number, warm)),
-            None => self.pop_oldest(),
-        }
+        let is_connected = |number| {
+            let warm = self.warm.get(&number);
+            warm.is_some_and(|warm| (self.is_connected)(&warm.sandbox))
+        };
+        let number = self.connected.next(is_connected)?;
+        self.remove(number).map(|warm| (number, warm))
     }
 
     pub(super) fn pop_oldest(&mut self) -> Option<(Number, Warm<S>)> {

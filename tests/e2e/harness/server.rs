@@ -205,7 +205,7 @@ impl Server {
         Self {
             child: Mutex::new(spawn(follow)),
             ended: Mutex::new(None),
-            killed: AtomicBool::new(true),
+            killed: AtomicBool::new(false),
             lines: Mutex::new(mpsc::channel().1),
             address: deployed.address,
             metrics: deployed.metrics,
@@ -284,6 +284,7 @@ impl Server {
 
     /// Ends it as kill -9 does; what it leaves is not looked at.
     pub fn kill(&self) {
+        assert!(self.deployed.is_none(), "it is not the tests' own");
         self.killed.store(true, Ordering::Relaxed);
         self.signal(libc::SIGKILL);
         self.wait();
@@ -292,13 +293,14 @@ impl Server {
     fn signal(&self, signal: i32) {
         // The child has not been waited for, so its pid is still its own.
         if self.ended.lock().unwrap().is_none() {
-            let pid = i32::try_from(self.pid()).unwrap();
-            host::kill(pid, signal);
+            let pid = self.child.lock().unwrap().id();
+            host::kill(i32::try_from(pid).unwrap(), signal);
         }
     }
 
     /// Its process.
     pub fn pid(&self) -> u32 {
+        assert!(self.deployed.is_none(), "it is on another machine");
         self.child.lock().unwrap().id()
     }
 
@@ -351,7 +353,7 @@ impl Server {
     pub fn end(&self) {
         self.terminate();
         let status = self.wait();
-        if self.killed.load(Ordering::Relaxed) {
+        if self.killed.load(Ordering::Relaxed) || self.deployed.is_some() {
             return;
         }
         let traces = self.traces();
