@@ -66,9 +66,6 @@ const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 
 const KUBELET: u16 = 10250;
 /// How many execs are asked for at once: an API server that has just restarted has enough to do.
 const ATTACHING: usize = 16;
-/// How many pods are being deleted at once, as far as the API server has to do with it: a pool that is
-/// drained has them all to delete.
-const DELETING: usize = 16;
 /// How long a pod may take to vanish before its deletion counts as failed, and is asked for again.
 const GONE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -99,7 +96,6 @@ pub struct Cluster {
     policies: Arc<Policies>,
     ownership: Arc<Ownership>,
     attaching: Semaphore,
-    deleting: Semaphore,
     /// They end with this.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -158,7 +154,6 @@ impl Cluster {
             pods,
             ownership,
             attaching: Semaphore::new(ATTACHING),
-            deleting: Semaphore::new(DELETING),
             tasks: Mutex::new(tasks),
         })
     }
@@ -358,8 +353,6 @@ impl Backend for KubernetesBackend {
         };
         let seen = pod.borrow().clone();
         let gone = seen.gone || {
-            // Never closed.
-            let _place = self.cluster.deleting.acquire().await;
             let deleted = pods.delete(id.as_str(), seen.uid).await;
             deleted.map_err(|error| failed(error.to_string()))?
         };

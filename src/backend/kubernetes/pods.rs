@@ -21,7 +21,7 @@ use kube::{
 };
 use serde_json::Value;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -36,6 +36,9 @@ use crate::backend::Death;
 
 /// The API server ends a watch after so long, and it is opened again.
 const REOPENED_SECONDS: u32 = 60;
+/// How many deletions are asked for at once: a pool that is drained, and a server that died, leave them all
+/// to delete.
+const DELETING: usize = 16;
 /// How often a pod that nobody knows is tried again to be deleted.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,7 @@ pub(super) struct Pods {
     api: Api<SlimPod>,
     known: Mutex<HashMap<String, Known>>,
     heard: Mutex<Heard>,
+    deleting: Semaphore,
 }
 
 /// What the watch itself has come to.
@@ -105,6 +109,7 @@ impl Pods {
                 at: Instant::now(),
                 interruptions: 0,
             }),
+            deleting: Semaphore::new(DELETING),
         }
     }
 
@@ -190,6 +195,8 @@ impl Pods {
             }),
             ..DeleteParams::default()
         };
+        // Never closed.
+        let _place = self.deleting.acquire().await;
         match answer(REQUEST_TIMEOUT, self.api.delete(name, &parameters)).await {
             Ok(_) => Ok(false),
             // 409: a pod of that name is another one.
@@ -424,6 +431,41 @@ mod tests {
         let pods = Pods::new(answered(403, status(403, "Forbidden")), "sandboxes");
         let error = pods.delete("a", Some("1".into())).await.unwrap_err();
         assert_eq!(error.code(), Some(403));
+    }
+
+    #[tokio::test]
+    async fn no_more_deletions_are_asked_for_at_once_than_there_are_places() {
+        let (asks, mut asked) = mpsc::unbounded_channel();
+        let answering = Arc::new(Semaphore::new(0));
+        let answers = answering.clone();
+        let service = service_fn(move |_: Request<Body>| {
+            let _ = asks.send(());
+            let answers = answers.clone();
+            async move {
+                answers.acquire().await.unwrap().forget();
+                let body = status(404, "NotFound").to_string().into_bytes();
+                let response = Response::builder().status(404).body(Body::from(body));
+                Ok::<_, Infallible>(response.unwrap())
+            }
+        });
+        let pods = Arc::new(Pods::new(Client::new(service, "sandboxes"), "sandboxes"));
+        let mut deletions = JoinSet::new();
+        for number in 0..2 * DELETING {
+            let pods = pods.clone();
+            deletions.spawn(async move { pods.delete(&number.to_string(), None).await });
+        }
+        for _ in 0..DELETING {
+            asked.recv().await.unwrap();
+        }
+        for _ in 0..DELETING {
+            assert!(asked.try_recv().is_err(), "one more was asked for");
+            answering.add_permits(1);
+            asked.recv().await.unwrap();
+        }
+        answering.add_permits(DELETING);
+        while let Some(gone) = deletions.join_next().await {
+            assert!(gone.unwrap().unwrap());
+        }
     }
 
     fn pod(name: &str, uid: &str) -> SlimPod {
