@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     POOLS, cluster,
     harness::*,
-    pods::{partial, was_lost},
+    pods::{LOST_NODE, partial, was_lost},
     traffic::Traffic,
 };
 use v1::sandbox_lost::Cause;
@@ -58,7 +58,7 @@ async fn a_kubelet_that_stays_away_is_an_event_of_the_infrastructure() {
     let (execution, _) = partial(&client).await;
     let kubelet = cluster::freeze("kubelet");
     let done = execution.finish().await;
-    was_lost(&done, Cause::InfrastructureEvent, "its node is not ready");
+    was_lost(&done, Cause::InfrastructureEvent, &LOST_NODE);
     drop(kubelet);
     cluster::settled(&client).await;
 }

@@ -5,7 +5,7 @@ use std::env;
 use crate::{
     cluster,
     harness::*,
-    pods::{partial, was_lost},
+    pods::{LOST_NODE, partial, was_lost},
 };
 use v1::sandbox_lost::Cause;
 
@@ -63,8 +63,7 @@ async fn a_lost_node_costs_what_ran_there_and_nothing_else() {
         done.printed("next\n");
     }
     let done = there.finish().await;
-    // In whichever words: of the node, or of the taint that has its pods deleted.
-    was_lost(&done, Cause::InfrastructureEvent, "");
+    was_lost(&done, Cause::InfrastructureEvent, &LOST_NODE);
     here.signal(9).await;
     here.finish().await.signaled(9, "SIGKILL");
     client.wait_for("main", "others instead", is_refilled).await;

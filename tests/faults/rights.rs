@@ -66,7 +66,7 @@ async fn a_right_to_exec_that_is_taken_away_is_told_and_comes_back() {
     let (execution, _) = partial(&it.client).await;
     take(1, "get", "pods/exec").await;
     it.proxy.all(Fault::Reset);
-    was_lost(&execution.finish().await, Cause::Unknown, "forbidden");
+    was_lost(&execution.finish().await, Cause::Unknown, &["forbidden"]);
     // A new sandbox cannot be attached to, either.
     cluster::delete(&it.server.sandboxes("main")[0]);
     let told = |pool: &v1::Pool| pool.health.as_ref().unwrap().reason.contains("forbidden");

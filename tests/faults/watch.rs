@@ -50,7 +50,7 @@ async fn pods_that_vanish_before_a_watch_expires_are_noticed() {
     it.proxy.every(None);
     has_expired(&it).await;
     let done = of_it.execution.finish().await;
-    was_lost(&done, Cause::InfrastructureEvent, "deleted");
+    was_lost(&done, Cause::InfrastructureEvent, &["deleted"]);
     drop(of_it.scheduler);
     cluster::settled(&it.client).await;
 }
@@ -76,7 +76,7 @@ async fn a_list_that_stalls_is_begun_anew() {
     assert_eq!(it.client.counts("main").await.leased, 1);
     cluster::delete(&of_it.used);
     let done = of_it.execution.finish().await;
-    was_lost(&done, Cause::InfrastructureEvent, "deleted");
+    was_lost(&done, Cause::InfrastructureEvent, &["deleted"]);
     cluster::settled(&it.client).await;
 }
 
@@ -90,7 +90,7 @@ async fn pods_that_vanish_while_everything_stalls_are_noticed() {
         cluster::delete(pod);
     }
     let done = of_it.execution.finish().await;
-    was_lost(&done, Cause::InfrastructureEvent, "deleted");
+    was_lost(&done, Cause::InfrastructureEvent, &["deleted"]);
     drop(of_it.scheduler);
     cluster::settled(&it.client).await;
 }
