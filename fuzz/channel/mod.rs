@@ -151,7 +151,7 @@ async fn drive(scripts: Vec<Script>, caller: Caller) {
         return;
     };
     let (_alive, death) = watch::channel::<Option<Death>>(None);
-    let mut sandbox = Sandbox::from_channel(agents, id, channel, death);
+    let sandbox = Sandbox::from_channel(agents, id, channel, death);
     let (to_program, mut input) = mpsc::channel(4);
     let (to_caller, mut events) = mpsc::channel::<Event>(4);
     let (_stopper, stop) = watch::channel(None);

@@ -1,6 +1,9 @@
-//! The connection to a sandbox's agent, and attempts to make it again.
+//! The connection to a sandbox's agent, which all programs in it share, and attempts to make it again.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -18,19 +21,24 @@ pub(super) const REATTACH_ATTEMPT: Duration = Duration::from_secs(5);
 /// A connection, and the call that waits in it.
 pub(super) struct Connection {
     pub(super) channel: Channel,
-    pub(super) waiting_call: Option<Call>,
+    waiting_call: Mutex<Option<Call>>,
 }
 
 impl Connection {
+    /// In which no call waits yet.
+    pub(super) fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            waiting_call: Mutex::default(),
+        }
+    }
+
     /// A new one to a sandbox that runs; no call waits in it yet.
     pub(super) async fn open(backend: &dyn Backend, id: &SandboxId) -> Result<Self, String> {
         let stream = backend.connect(id).await;
         let stream = stream.map_err(|error| error.to_string())?;
         let channel = Channel::connect(stream).await;
-        Ok(Self {
-            channel: channel.map_err(|error| error.to_string())?,
-            waiting_call: None,
-        })
+        Ok(Self::new(channel.map_err(|error| error.to_string())?))
     }
 
     /// Whether it has not ended.
@@ -47,9 +55,66 @@ impl Connection {
     }
 
     /// The same, with a call that waits for the first program.
-    pub(super) async fn with_waiting_call(mut self) -> Result<Self, String> {
-        self.waiting_call = Some(Call::begin(&self.channel).await?);
+    pub(super) async fn with_waiting_call(self) -> Result<Self, String> {
+        let call = Call::begin(&self.channel).await?;
+        *self.waiting_call() = Some(call);
         Ok(self)
+    }
+
+    /// The call that waits in it, or another one.
+    pub(super) async fn call(&self) -> Result<Call, String> {
+        let waiting = self.waiting_call().take();
+        match waiting {
+            Some(call) => Ok(call),
+            None => Call::begin(&self.channel).await,
+        }
+    }
+
+    fn waiting_call(&self) -> MutexGuard<'_, Option<Call>> {
+        self.waiting_call
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connection of a sandbox that is in use. Whoever finds it cut first makes the next one, for all.
+#[derive(Default)]
+pub(super) struct Shared(tokio::sync::Mutex<Option<Arc<Connection>>>);
+
+impl Shared {
+    /// Begins with what there is.
+    pub(super) fn new(connection: Option<Connection>) -> Self {
+        Self(tokio::sync::Mutex::new(connection.map(Arc::new)))
+    }
+
+    /// Whether there is one that has not ended. One that is just being made does not count.
+    pub(super) fn is_open(&self) -> bool {
+        let current = self.0.try_lock();
+        current.is_ok_and(|current| current.as_ref().is_some_and(|there| there.is_open()))
+    }
+
+    /// The connection that there is, cut or not.
+    pub(super) async fn current(&self) -> Option<Arc<Connection>> {
+        self.0.lock().await.clone()
+    }
+
+    /// One that has not ended and is not `failed`: another program's, or a new one.
+    pub(super) async fn again(
+        &self,
+        failed: Option<&Arc<Connection>>,
+        backend: &dyn Backend,
+        id: &SandboxId,
+    ) -> Result<Arc<Connection>, String> {
+        let mut current = self.0.lock().await;
+        let made_meanwhile = current.as_ref().filter(|there| {
+            there.is_open() && failed.is_none_or(|failed| !Arc::ptr_eq(failed, there))
+        });
+        if let Some(there) = made_meanwhile {
+            return Ok(there.clone());
+        }
+        let made = Arc::new(Connection::open(backend, id).await?);
+        *current = Some(made.clone());
+        Ok(made)
     }
 }
 

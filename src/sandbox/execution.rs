@@ -1,6 +1,9 @@
 //! One program in a sandbox, followed from its start message to its end, across cut connections.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -11,8 +14,8 @@ use tokio::{
 
 use super::{
     OutputChunk, Sandbox,
-    call::{Call, Link},
-    connection::{Connection, REATTACH_ATTEMPT, attempt},
+    call::Link,
+    connection::{Connection, REATTACH_ATTEMPT, Shared, attempt},
     died,
     direct::Direct,
     inbox::Violation,
@@ -110,15 +113,13 @@ impl From<Violation> for Stop {
 }
 
 impl Sandbox {
-    /// Runs a program to its end. What is not confirmed to have started is handed back, so that
-    /// another sandbox can be tried; nothing was sent to the caller then.
+    /// Runs a program to its end, beside others if there are any. What is not confirmed to have
+    /// started is handed back, so that another sandbox can be tried; nothing was sent to the
+    /// caller then.
     ///
     /// # Errors
     /// See [`NotConfirmed`].
-    pub async fn run<T: From<Event>>(&mut self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
-        if let Some(idle) = self.idle.take() {
-            self.connection = idle.take();
-        }
+    pub async fn run<T: From<Event>>(&self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
         let mut progress = Progress::new(self.id.clone(), run.spec);
         let stop = progress.drive(self, run).await;
         progress.drain();
@@ -129,14 +130,14 @@ impl Sandbox {
         Ok(progress.end(outcome))
     }
 
-    async fn open(&mut self, execution_id: &str, progress: &mut Progress) -> Result<Link, String> {
-        let Some(connection) = &mut self.connection else {
-            return Err("there is no connection".into());
-        };
-        let call = match connection.waiting_call.take() {
-            Some(call) => call,
-            None => Call::begin(&connection.channel).await?,
-        };
+    /// Opens the execution in the agent.
+    async fn open(
+        &self,
+        connection: &Connection,
+        execution_id: &str,
+        progress: &mut Progress,
+    ) -> Result<Link, String> {
+        let call = connection.call().await?;
         let credits = (1..)
             .zip(&progress.streams)
             .map(|(stream, inbox)| inbox.credit(stream));
@@ -157,18 +158,25 @@ impl Sandbox {
         call.answered().await
     }
 
-    /// Reaches the agent again after a cut, however often it takes. `reason`: why it is not reached yet.
+    /// Reaches the agent again after a cut, however often it takes. `failed`: the connection that was
+    /// cut, if there was one, and then the one that is used. `reason`: why it is not reached yet.
     async fn reattach(
-        &mut self,
+        &self,
+        shared: &Shared,
+        failed: &mut Option<Arc<Connection>>,
         execution_id: &str,
         progress: &mut Progress,
         reason: &mut String,
     ) -> Link {
-        let reattaches = self.reattaches.clone();
         let mut pause = REATTACH_PAUSE;
         loop {
-            let reach = self.try_reattach(execution_id, progress);
-            *reason = match attempt(REATTACH_ATTEMPT, &reattaches, reach).await {
+            let reach = async {
+                let again = shared.again(failed.as_ref(), &*self.backend, &self.id);
+                let connection = failed.insert(again.await?);
+                progress.outbound.restart();
+                self.open(connection, execution_id, progress).await
+            };
+            *reason = match attempt(REATTACH_ATTEMPT, &self.reattaches, reach).await {
                 Ok(link) => return link,
                 Err(reason) => reason,
             };
@@ -177,23 +185,16 @@ impl Sandbox {
             pause = (pause * 2).min(REATTACH_MAX_PAUSE);
         }
     }
-
-    async fn try_reattach(
-        &mut self,
-        execution_id: &str,
-        progress: &mut Progress,
-    ) -> Result<Link, String> {
-        self.connection = Some(Connection::open(&*self.backend, &self.id).await?);
-        progress.outbound.restart();
-        self.open(execution_id, progress).await
-    }
 }
 
 impl Progress {
-    async fn drive<T: From<Event>>(&mut self, sandbox: &mut Sandbox, mut run: Run<'_, T>) -> Stop {
+    async fn drive<T: From<Event>>(&mut self, sandbox: &Sandbox, mut run: Run<'_, T>) -> Stop {
+        let shared = sandbox.shared();
+        let mut connection = shared.current().await;
         let mut cut = false;
         for _ in 0..=MAX_REATTACHES {
-            let mut link = match self.link(sandbox, &mut run, cut).await {
+            let link = self.link(sandbox, &shared, &mut connection, &mut run, cut);
+            let mut link = match link.await {
                 Ok(link) => link,
                 Err(stop) => return stop,
             };
@@ -214,15 +215,17 @@ impl Progress {
     /// a new one.
     async fn link<T>(
         &mut self,
-        sandbox: &mut Sandbox,
+        sandbox: &Sandbox,
+        shared: &Shared,
+        connection: &mut Option<Arc<Connection>>,
         run: &mut Run<'_, T>,
         cut: bool,
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
         let undecided = self.verdict.is_none();
-        // Cut or closed while it was idle, and not opened again yet: nothing has been said over it.
-        let connection = sandbox.connection.as_ref();
-        let cut_before = !cut && connection.is_none_or(|it| !it.is_open());
+        // Cut or closed while nobody used it, and not opened again yet: nothing has been said over it.
+        let open = connection.clone().filter(|it| !cut && it.is_open());
+        let cut_before = !cut && open.is_none();
         let (deadline, late) = if cut {
             (
                 self.deadline,
@@ -238,11 +241,12 @@ impl Progress {
             (Instant::now() + CONFIRM_TIMEOUT, not_confirmed())
         };
         let opening = async {
-            if !cut && !cut_before {
-                return sandbox.open(run.execution_id, self).await;
+            if let Some(open) = &open {
+                return sandbox.open(open, run.execution_id, self).await;
             }
             let mut reason = "no answer".to_owned();
-            let reattach = sandbox.reattach(run.execution_id, self, &mut reason);
+            let reattach =
+                sandbox.reattach(shared, connection, run.execution_id, self, &mut reason);
             let limit = run.reattach_timeout;
             let reached = timeout(limit, reattach).await;
             reached.map_err(|_| format!("not within {limit:?}: {}", words(&reason)))
@@ -262,7 +266,7 @@ impl Progress {
     /// Passes messages on in both directions. `Ok`: the connection was cut, and by what.
     async fn follow<T: From<Event>>(
         &mut self,
-        sandbox: &mut Sandbox,
+        sandbox: &Sandbox,
         link: &mut Link,
         run: &mut Run<'_, T>,
     ) -> Result<String, Stop> {
@@ -295,7 +299,10 @@ impl Progress {
                 }
                 () = sleep_until(self.deadline) => self.late(spec)?,
                 message = link.from_agent.message(), if self.exited.is_none() => match message {
-                    Ok(Some(message)) => self.hear(message, spec, &mut sandbox.outputs)?,
+                    Ok(Some(message)) => {
+                        let outputs = || sandbox.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+                        self.hear(message, spec, |number| outputs().get_mut(number)?.take())?;
+                    }
                     Ok(None) => return Ok("the agent hung up".into()),
                     Err(status) => return Ok(words(status.message())),
                 },
@@ -355,7 +362,7 @@ impl Progress {
     }
 
     /// A cut that is not mended. It is often seen before the death that caused it, which says more.
-    async fn cut_for_good(&mut self, sandbox: &mut Sandbox, reason: String) -> Stop {
+    async fn cut_for_good(&mut self, sandbox: &Sandbox, reason: String) -> Stop {
         match timeout(CONFIRM_TIMEOUT, died(&mut sandbox.death.clone())).await {
             Ok(reason) => self.dead(&reason),
             Err(_) => self.unreachable(sandbox, reason),

@@ -21,7 +21,12 @@ mod inbox;
 mod outbound;
 mod progress;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, watch};
 
@@ -30,7 +35,10 @@ pub use self::{
     execution::{Ended, Event, Input, NotConfirmed, Run},
     files::OutputChunk,
 };
-use self::{connection::Connection, idle::Idle};
+use self::{
+    connection::{Connection, Shared},
+    idle::Idle,
+};
 use crate::{
     backend::{Backend, Death, OutputPipes, SandboxId, StartError, words},
     execution::{Outcome, Spec},
@@ -82,17 +90,22 @@ pub enum StartFailure {
 pub struct Sandbox {
     id: SandboxId,
     backend: Arc<dyn Backend>,
-    /// None while the sandbox is idle, and where it was not connected then.
-    connection: Option<Connection>,
-    /// Instead of `connection`, until the sandbox is used.
-    idle: Option<Idle>,
+    connection: Mutex<Connected>,
     /// Whether it keeps its connection while it is idle.
     connected: watch::Sender<bool>,
     /// By their numbers, unless they are taken.
-    outputs: Vec<Option<OutputPipes>>,
+    outputs: Mutex<Vec<Option<OutputPipes>>>,
     death: watch::Receiver<Option<Death>>,
     /// Where each attempt to reach it again counts.
     reattaches: Attempts,
+}
+
+/// How it is connected.
+enum Connected {
+    /// It waits for its first program.
+    Idle(Idle),
+    /// It is used, by any number of programs.
+    Used(Arc<Shared>),
 }
 
 impl Sandbox {
@@ -174,20 +187,18 @@ impl Sandbox {
             let failure = format!("{failure} {}", direct::last_words(&outputs));
             return Err(StartFailure::Interpreter(words(failure.trim())));
         }
-        let mut sandbox = Self::from_channel(backend, id, channel, death);
-        sandbox.outputs = outputs;
+        let mut sandbox = Self::from_channel(backend, id, channel.clone(), death);
+        sandbox.outputs = Mutex::new(outputs);
         sandbox.reattaches = reattaches;
         sandbox.rehearse().await?;
-        if let Some(connection) = sandbox.connection.take() {
-            let waiting = connection.with_waiting_call().await;
-            sandbox.idle = Some(Idle::new(
-                sandbox.backend.clone(),
-                sandbox.id.clone(),
-                waiting.map_err(StartFailure::Agent)?,
-                sandbox.connected.subscribe(),
-                sandbox.reattaches.clone(),
-            ));
-        }
+        let waiting = Connection::new(channel).with_waiting_call().await;
+        sandbox.connection = Mutex::new(Connected::Idle(Idle::new(
+            sandbox.backend.clone(),
+            sandbox.id.clone(),
+            waiting.map_err(StartFailure::Agent)?,
+            sandbox.connected.subscribe(),
+            sandbox.reattaches.clone(),
+        )));
         let (id, kernel) = (&sandbox.id, words(&prepared.kernel));
         tracing::debug!(sandbox = %id, %kernel, "sandbox is warm");
         Ok(sandbox)
@@ -203,16 +214,13 @@ impl Sandbox {
         channel: Channel,
         death: watch::Receiver<Option<Death>>,
     ) -> Self {
+        let shared = Shared::new(Some(Connection::new(channel)));
         Self {
             id,
             backend,
-            connection: Some(Connection {
-                channel,
-                waiting_call: None,
-            }),
-            idle: None,
+            connection: Mutex::new(Connected::Used(Arc::new(shared))),
             connected: watch::Sender::new(true),
-            outputs: Vec::new(),
+            outputs: Mutex::default(),
             death,
             reattaches: Attempts::default(),
         }
@@ -220,7 +228,7 @@ impl Sandbox {
 
     /// Runs a program that does nothing through the whole path: the first run of any code costs
     /// milliseconds, and is not to be the caller's.
-    async fn rehearse(&mut self) -> Result<(), StartFailure> {
+    async fn rehearse(&self) -> Result<(), StartFailure> {
         let spec = Spec::rehearsal(REHEARSAL);
         let (_, mut input) = mpsc::channel(1);
         let (events, mut received) = mpsc::channel::<Event>(8);
@@ -260,10 +268,32 @@ impl Sandbox {
     /// Whether it has a connection that is not known to be cut.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        match &self.idle {
-            Some(idle) => idle.is_connected(),
-            None => self.connection.as_ref().is_some_and(Connection::is_open),
+        match &*self.connection() {
+            Connected::Idle(idle) => idle.is_connected(),
+            Connected::Used(shared) => shared.is_open(),
         }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connected> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection for a program: from the first one on nobody else looks after it.
+    fn shared(&self) -> Arc<Shared> {
+        let mut connection = self.connection();
+        if let Connected::Used(shared) = &*connection {
+            return shared.clone();
+        }
+        let nothing = Connected::Used(Arc::default());
+        let kept = match mem::replace(&mut *connection, nothing) {
+            Connected::Idle(idle) => idle.take(),
+            Connected::Used(_) => None,
+        };
+        let shared = Arc::new(Shared::new(kept));
+        *connection = Connected::Used(shared.clone());
+        shared
     }
 
     /// Resolves with the reason when the sandbox dies.

@@ -95,7 +95,7 @@ impl Progress {
         &mut self,
         message: FromAgent,
         spec: &Spec,
-        outputs: &mut [Option<OutputPipes>],
+        take_outputs: impl FnOnce(usize) -> Option<OutputPipes>,
     ) -> Result<(), Violation> {
         match message.message.ok_or(Violation::Message)? {
             from_agent::Message::Opened(opened) => self
@@ -107,7 +107,7 @@ impl Progress {
             from_agent::Message::Started(started) => {
                 if self.started.is_none() {
                     if let Some(number) = started.direct_output {
-                        let pipes = outputs.get_mut(number as usize).and_then(Option::take);
+                        let pipes = take_outputs(number as usize);
                         self.direct = Some(Direct::new(pipes.ok_or(Violation::Message)?));
                     }
                     self.started = Some(Started {

@@ -157,7 +157,7 @@ impl Plan {
                 ..Preparation::default()
             };
             let reattaches = self.reattaches.clone();
-            let mut sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation, reattaches)
+            let sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation, reattaches)
                 .await
                 .unwrap();
 
