@@ -2,19 +2,27 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PUBLIC: [&str; 2] = ["sandpool/v1/execution.proto", "sandpool/v1/pool.proto"];
+const PUBLIC: [&str; 4] = [
+    "sandpool/v1/execution.proto",
+    "sandpool/v1/file.proto",
+    "sandpool/v1/pool.proto",
+    "sandpool/v1/sandbox.proto",
+];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 12] = [
     ".sandpool.v1.Code",
     ".sandpool.v1.Command",
+    ".sandpool.v1.CreateSandboxRequest",
     ".sandpool.v1.ExecuteRequest",
     ".sandpool.v1.ExecuteResponse",
     ".sandpool.v1.ExecutionSpec",
     ".sandpool.v1.InputFile",
     ".sandpool.v1.OutputFile",
+    ".sandpool.v1.ReadFileResponse",
     ".sandpool.v1.RunRequest",
     ".sandpool.v1.RunResponse",
+    ".sandpool.v1.WriteFileRequest",
 ];
 const AGENT: [&str; 1] = ["sandpool/agent/v1/agent.proto"];
 

@@ -65,6 +65,11 @@ impl Reaper {
     /// Starts a process as the leader of a group of its own, which signals are sent to.
     pub(crate) fn spawn(&self, mut command: Command) -> io::Result<Process> {
         command.process_group(0);
+        self.spawn_as_it_is(command)
+    }
+
+    /// Starts a process that sees to its group, or session, by itself.
+    pub(crate) fn spawn_as_it_is(&self, mut command: Command) -> io::Result<Process> {
         // Held until the process is known, so that it cannot be reaped before.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.spawn()?;

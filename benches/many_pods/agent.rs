@@ -10,8 +10,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use sandpool::proto::agent::{
-    Acknowledged, Exited, FromAgent, Opened, PingRequest, PingResponse, PrepareRequest,
-    PrepareResponse, Started, ToAgent,
+    Acknowledged, Exited, ForgetRequest, ForgetResponse, FromAgent, Opened, PingRequest,
+    PingResponse, PrepareRequest, PrepareResponse, Started, ToAgent,
     agent_service_server::{AgentService, AgentServiceServer},
     exited,
     from_agent::Message as Said,
@@ -100,6 +100,10 @@ impl AgentService for Agent {
 
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse {}))
+    }
+
+    async fn forget(&self, _: Request<ForgetRequest>) -> Result<Response<ForgetResponse>, Status> {
+        Ok(Response::new(ForgetResponse {}))
     }
 
     type ExecuteStream = Pin<Box<dyn Stream<Item = Result<FromAgent, Status>> + Send>>;

@@ -23,7 +23,7 @@ use sandpool::{
         Backend, BoxedByteStream, ConnectError, Death, DeleteError, SandboxId, StartError,
         StartedSandbox,
     },
-    execution::{InputFile, Limits, LostCause, Outcome, Program, Spec},
+    execution::{InputFile, Limits, LostCause, Outcome, Program, Spec, Tenancy},
     sandbox::{Channel, Event, Input, Run, Sandbox},
 };
 use tokio::sync::{mpsc, watch};
@@ -255,5 +255,7 @@ fn spec(stdin_open: bool) -> Spec {
         },
         stdin_open,
         labels: Default::default(),
+        tenancy: Tenancy::SingleUse,
+        terminal: None,
     }
 }

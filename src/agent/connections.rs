@@ -23,6 +23,7 @@ use rustix::net::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::{UnixListener, UnixStream},
+    time::sleep,
 };
 
 use super::{First, SOCKET, attached::Attached, processes, server::Agent};
@@ -33,8 +34,10 @@ use crate::proto::agent::agent_service_server::AgentServiceServer;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_FRAME: u32 = 64 * 1024;
-/// One program, its reconnects, and the preparation.
-const MAX_STREAMS: u32 = 64;
+/// Programs at once, their reconnects, and the preparation.
+const MAX_STREAMS: u32 = 1024;
+/// How long nobody is let in after it was not possible.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The server asks every 15 s; one that has not been heard for longer than this has gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -48,7 +51,11 @@ pub(super) async fn serve(agent: Agent, attached: Attached, first: First) -> io:
         tokio::spawn(serve_connection(agent.clone(), stdin, stdout, None));
     }
     loop {
-        let (attach, _) = listener.accept().await?;
+        let Ok((attach, _)) = listener.accept().await else {
+            // Too many files are open: the next one may find fewer.
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let (agent, attached) = (agent.clone(), attached.clone());
         tokio::spawn(async move {
             // Whoever is not let in is not answered.

@@ -1,5 +1,6 @@
 //! One execution, from its start to its exit, whatever becomes of the connections meanwhile.
 
+mod operate;
 mod pump;
 
 use std::{
@@ -16,17 +17,19 @@ use bytes::{Buf, Bytes};
 use rustix::process::Pid;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
     executions::Sandbox,
     files::{self, OutputFiles},
-    interpreters::Program,
+    interpreters::{Program, Setting},
+    marks::Mark,
     memory::Overrun,
     outbox::Outbox,
     pipes::Outputs,
     processes,
+    terminal::Terminal,
 };
 use crate::proto::agent::{
     Acknowledged, Control, Credit, Exited, FromAgent, Input, Open, Opened, Output, Start, Started,
@@ -49,6 +52,8 @@ pub(super) struct Execution {
     room: Notify,
     /// Input came, or its end.
     input: Notify,
+    /// A file operation is to end.
+    killed: Notify,
 }
 
 #[derive(Default)]
@@ -67,6 +72,11 @@ struct State {
     exited: Option<Exited>,
     exited_sent: bool,
     pid: Option<Pid>,
+    terminal: Option<Terminal>,
+    /// Of its processes, in a sandbox that lives on and runs others.
+    mark: Option<Mark>,
+    /// The server does not want to hear of it any more: what it still writes is dropped.
+    abandoned: bool,
     input: VecDeque<Bytes>,
     /// How far input was received; what comes again after a reconnect is skipped.
     input_received: u64,
@@ -81,6 +91,7 @@ impl Execution {
             applied: tokio::sync::Mutex::new(0),
             room: Notify::new(),
             input: Notify::new(),
+            killed: Notify::new(),
         }
     }
 
@@ -187,11 +198,44 @@ impl Execution {
                     processes::signal_group(pid, number);
                 }
             }
-            Some(Action::Kill(_)) => processes::kill_all(),
+            Some(Action::Resize(size)) => {
+                let (terminal, pid) = {
+                    let state = self.state();
+                    (state.terminal.clone(), state.pid)
+                };
+                if let (Some(terminal), Some(pid)) = (terminal, pid) {
+                    terminal.resize(size);
+                    processes::tell_of_size(pid);
+                }
+            }
+            Some(Action::Kill(_)) => self.kill(),
             None => {}
         }
         *applied = control.sequence;
         self.change(|state| state.acknowledged.control_sequence = control.sequence);
+    }
+
+    /// Kills its processes; in a sandbox that is its own, everyone's.
+    fn kill(&self) {
+        self.killed.notify_one();
+        let mark = self.state().mark;
+        match mark {
+            Some(mark) => mark.kill_all(),
+            None => processes::kill_all(),
+        }
+    }
+
+    /// The server has its end, or has given it up: what is left of it ends, and is told to nobody.
+    pub(super) fn abandon(&self) {
+        let runs = self.change(|state| {
+            state.abandoned = true;
+            state.streams = Default::default();
+            state.mark.is_some() && state.exited.is_none()
+        });
+        self.room.notify_waiters();
+        if runs {
+            self.kill();
+        }
     }
 
     fn not_started(&self, reason: String) {
@@ -204,7 +248,15 @@ impl Execution {
     }
 
     async fn start(self: &Arc<Self>, start: Start) {
-        if self.state().exited.is_some() {
+        {
+            let mut state = self.state();
+            state.mark = start.named.map(|_| Mark::new());
+            if state.exited.is_some() {
+                return;
+            }
+        }
+        if let Some(start::Program::FileOperation(operation)) = start.program {
+            self.operate(operation, start.no_input);
             return;
         }
         match self.launch(&start).await {
@@ -212,15 +264,24 @@ impl Execution {
                 self.change(|state| {
                     state.input_ended |= start.no_input;
                     state.pid = Some(program.process.pid);
+                    if let Outputs::Terminal(terminal) = &program.pipes.outputs {
+                        state.terminal = Some(terminal.clone());
+                    }
                     state.started = Some(Started {
                         warm: program.warm,
                         direct_output: match program.pipes.outputs {
                             Outputs::Direct(pair) => Some(pair),
-                            Outputs::Read { .. } => None,
+                            Outputs::Read { .. } | Outputs::Terminal(_) => None,
                         },
                     });
                 });
-                // Owned by the sandbox: it ends with the program, or with the sandbox.
+                // Owned by the sandbox: they end by themselves, or with the sandbox.
+                if let (Some(start::Program::Code(code)), Some(_)) = (&start.program, start.named) {
+                    let (sandbox, language) = (self.sandbox.clone(), code.language.clone());
+                    let replace =
+                        async move { sandbox.interpreters.replace_spares(&language).await };
+                    tokio::spawn(replace);
+                }
                 tokio::spawn(self.clone().follow(program, start));
             }
             Err(reason) => self.not_started(reason),
@@ -242,20 +303,29 @@ impl Execution {
         let prepared = self.sandbox.prepared();
         let prepared = prepared.map_err(|e| format!("cannot read /proc/meminfo: {e}"))?;
         let processes = self.sandbox.limit(&prepared, start.processes);
+        let terminal = start.terminal.map(Terminal::open).transpose();
+        let terminal = terminal.map_err(|e| format!("cannot open a terminal: {e}"))?;
+        let setting = Setting {
+            env: &env,
+            working_directory: directory,
+            processes,
+            terminal,
+            mark: self.state().mark,
+        };
         match &start.program {
             Some(start::Program::Code(code)) => interpreters
-                .run(code.clone(), &env, directory, processes)
+                .run(code.clone(), setting)
                 .await
                 .map_err(|e| format!("cannot start the interpreter: {e}")),
-            Some(start::Program::Command(command)) => interpreters
-                .command(&command.args, &env, directory, processes)
-                .map_err(|e| {
+            Some(start::Program::Command(command)) => {
+                interpreters.command(&command.args, setting).map_err(|e| {
                     format!(
                         "cannot start {}: {e}",
                         command.args.first().map_or("", String::as_str)
                     )
-                }),
-            None => Err("there is no program".into()),
+                })
+            }
+            Some(start::Program::FileOperation(_)) | None => Err("there is no program".into()),
         }
     }
 
@@ -267,32 +337,50 @@ impl Execution {
             pipes,
             cpu_time_before,
             used_for_start,
+            directory,
+            memory_before,
             ..
         } = program;
+        let mark = self.state().mark;
+        let by_the_server = matches!(pipes.outputs, Outputs::Direct(_));
         let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
         let output = async {
-            if let Outputs::Read { stdout, stderr } = pipes.outputs {
-                tokio::join!(
-                    self.clone().pump(Stream::Stdout, stdout, has_ended.clone()),
-                    self.clone().pump(Stream::Stderr, stderr, has_ended),
-                );
+            match pipes.outputs {
+                Outputs::Direct(_) => {}
+                Outputs::Read { stdout, stderr } => {
+                    tokio::join!(
+                        self.clone().pump(Stream::Stdout, stdout, has_ended.clone()),
+                        self.clone().pump(Stream::Stderr, stderr, has_ended),
+                    );
+                }
+                Outputs::Terminal(terminal) => {
+                    self.clone().watch_terminal(terminal, has_ended).await;
+                }
             }
         };
 
         let prepared = self.sandbox.prepared().ok();
         let peak = AtomicU64::new(0);
+        let mut share = match (start.named, mark, &prepared) {
+            (Some(named), Some(mark), Some(prepared)) => {
+                let (own, all) = (start.memory_bytes, named.memory_bytes);
+                Some(prepared.shares.watch(mark, memory_before, own, all))
+            }
+            _ => None,
+        };
         let exit = async {
             let mut overrun = None;
             let mut exit = process.exit;
             let watch = async {
-                match &prepared {
-                    Some(prepared) => {
+                match (&mut share, &prepared) {
+                    (Some(share), _) => share.overrun().await,
+                    (None, Some(prepared)) => {
                         prepared
                             .memory
                             .overrun(start.memory_bytes, start.disk_bytes, &peak)
                             .await
                     }
-                    None => std::future::pending().await,
+                    (None, None) => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -300,17 +388,28 @@ impl Execution {
                 exit = &mut exit => return (exit, overrun),
                 passed = watch => overrun = Some(passed),
             }
-            processes::kill_all();
+            self.kill();
             (exit.await, overrun)
         };
         let exit = async {
             let exit = exit.await;
+            self.change(|state| {
+                // It may become another process's.
+                state.pid = None;
+                state.terminal = None;
+            });
             ended.send_replace(Some(Instant::now() + AFTER_EXIT));
             exit
         };
         let ((exit, overrun), ()) = tokio::join!(exit, output);
         feeder.abort();
         drop(used_for_start);
+        if let Some(share) = &share {
+            peak.store(share.peak(), Ordering::Relaxed);
+        }
+        if let Some(mark) = mark.filter(|_| !by_the_server) {
+            mark.kill_all();
+        }
         self.change(|state| {
             // Nobody reads input any more.
             state.input.clear();
@@ -340,6 +439,16 @@ impl Execution {
                 output_files_omitted: omitted,
             });
         });
+        let Some(mark) = mark else { return };
+        if by_the_server && mark.is_on_anyone() {
+            // The server reads what they write meanwhile.
+            sleep(AFTER_EXIT).await;
+            mark.kill_all();
+        }
+        if let Some(directory) = directory {
+            // What is left of it costs a little memory.
+            let _ = std::fs::remove_dir_all(directory);
+        }
     }
 
     async fn collect(&self, start: &Start) -> u32 {
@@ -352,7 +461,7 @@ impl Execution {
             let mut rest = Bytes::from(bytes);
             while !rest.is_empty() {
                 let now = rest.split_to(self.room(2).await.min(rest.len()));
-                self.change(|state| state.streams[2].push(now));
+                self.change(|state| state.push(2, now));
             }
         }
         files.omitted
@@ -360,6 +469,13 @@ impl Execution {
 }
 
 impl State {
+    /// Adds to a stream what there is room for.
+    fn push(&mut self, index: usize, piece: Bytes) {
+        if !self.abandoned {
+            self.streams[index].push(piece);
+        }
+    }
+
     fn stream(&mut self, stream: i32) -> Option<&mut Outbox> {
         let stream = Stream::try_from(stream).ok()?;
         (stream != Stream::Unspecified).then(|| &mut self.streams[index(stream)])

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     attached::Attached, execution::Execution, interpreters::Interpreters, memory::MemoryWatch,
-    pipes::DirectPair, processes,
+    pipes::DirectPair, processes, shares::Shares,
 };
 use crate::proto::agent::PrepareRequest;
 
@@ -22,6 +22,7 @@ pub(super) struct Sandbox {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) memory: Arc<MemoryWatch>,
+    pub(super) shares: Arc<Shares>,
     /// Of the agent and the spares.
     threads: u64,
 }
@@ -33,8 +34,10 @@ impl Sandbox {
         if let Some(prepared) = &*prepared {
             return Ok(prepared.clone());
         }
+        let memory = Arc::new(MemoryWatch::new()?);
         let now = Prepared {
-            memory: Arc::new(MemoryWatch::new()?),
+            shares: Shares::new(memory.clone()),
+            memory,
             threads: processes::count_threads().saturating_sub(self.attached.count()),
         };
         *prepared = Some(now.clone());
@@ -82,12 +85,26 @@ impl Executions {
         failures
     }
 
-    /// The execution of that id, new or known.
-    pub(super) fn get(&self, id: &str) -> Arc<Execution> {
+    /// The execution of that id, new or known. Those of `ended` are forgotten, and what is left of them
+    /// ends.
+    pub(super) fn get(&self, id: &str, ended: &[String]) -> Arc<Execution> {
+        self.forget(ended);
         let mut by_id = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
         by_id
             .entry(id.to_owned())
             .or_insert_with(|| Arc::new(Execution::new(self.sandbox.clone())))
             .clone()
+    }
+
+    /// Forgets executions, and ends what is left of them.
+    pub(super) fn forget(&self, ended: &[String]) {
+        for id in ended {
+            let mut by_id = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = by_id.remove(id);
+            drop(by_id);
+            if let Some(execution) = known {
+                execution.abandon();
+            }
+        }
     }
 }

@@ -29,7 +29,12 @@ pub(super) fn write(chunk: &FileChunk) -> io::Result<()> {
         .write(true)
         .truncate(chunk.offset == 0)
         .append(chunk.offset > 0)
+        // A pipe would wait for its other end.
+        .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     file.write_all(&chunk.content)?;
     if chunk.last {
         file.set_permissions(fs::Permissions::from_mode(chunk.mode))?;

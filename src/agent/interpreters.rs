@@ -12,7 +12,7 @@ use std::{
         fd::AsRawFd,
         unix::{fs::FileExt, process::CommandExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Mutex, PoisonError,
@@ -24,13 +24,16 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    time::sleep,
 };
 
 use super::{
     RUN_DIR, WORKSPACE,
     boot::{BOOTS, Boot, Hook, StartRecord},
+    marks::Mark,
     pipes::{DirectPair, Outputs, Pipes},
     processes,
+    terminal::Terminal,
 };
 use crate::{
     proto::agent::{Code, Language},
@@ -39,6 +42,10 @@ use crate::{
 
 /// How long an interpreter may take to import and warm up before it counts as failed.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the start of a replacement is put off, so that it does not share the processor with the
+/// beginning of the program that took the last one.
+const REPLACE_DELAY: Duration = Duration::from_millis(25);
 
 /// Variables that interpreters and libraries read only when a process starts: a program that is
 /// given one of them gets a fresh interpreter, since a waiting one would ignore it.
@@ -88,9 +95,13 @@ pub(super) struct Program {
     pub(super) warm: bool,
     /// CPU time that the process had used before it was the program.
     pub(super) cpu_time_before: Duration,
+    /// Memory that it had then, in bytes.
+    pub(super) memory_before: u64,
     /// What only its start needed. Closing it costs system calls, which the program would have to
     /// share the processor with: not before it has ended.
     pub(super) used_for_start: Option<(UnixStream, File)>,
+    /// What it is the only one to need.
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// An interpreter before its main script.
@@ -102,18 +113,45 @@ struct Spare {
     main: File,
     boot: Boot,
     cpu_time: Duration,
+    memory_bytes: u64,
+    directory: PathBuf,
+}
+
+/// What a program runs with.
+pub(super) struct Setting<'a> {
+    pub(super) env: &'a BTreeMap<String, String>,
+    pub(super) working_directory: &'a str,
+    /// How many processes and threads the sandbox's user may have.
+    pub(super) processes: u64,
+    pub(super) terminal: Option<Terminal>,
+    /// In a sandbox that lives on.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What a program gets as stdin, stdout and stderr.
+enum Ends {
+    /// Of which the last two may be the server's.
+    Pipes(Option<DirectPair>),
+    Terminal(Terminal),
 }
 
 /// A language as the pool configures it.
+#[derive(Clone)]
 struct Configured {
     boot: Boot,
     interpreter: String,
+    preload: String,
+    spares: usize,
 }
 
 /// The languages, and the interpreters that wait.
 pub(super) struct Interpreters {
     reaper: Reaper,
     next: AtomicU64,
+    /// How many files a program may open, unless it is as many as the agent may.
+    files: Option<u64>,
+    /// Held by the one who replaces spares.
+    replacing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -129,6 +167,8 @@ impl Interpreters {
         Self {
             reaper,
             next: AtomicU64::new(1),
+            files: processes::raise_own_files(),
+            replacing: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -156,12 +196,15 @@ impl Interpreters {
             let preload = language.preload.join(" ");
             for _ in 0..language.spares {
                 let pair = direct.pop();
-                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new(), pair);
+                let ends = Ends::Pipes(pair);
+                let spare = self.spawn(*boot, &language.interpreter, &BTreeMap::new(), ends);
                 booting.push((language.name.clone(), preload.clone(), spare));
             }
             let configured = Configured {
                 boot: *boot,
                 interpreter: language.interpreter,
+                preload,
+                spares: language.spares as usize,
             };
             self.state().languages.insert(language.name, configured);
         }
@@ -179,22 +222,20 @@ impl Interpreters {
     }
 
     /// Gives code to a waiting interpreter, or to a fresh one where none waits or `env` holds
-    /// what is read at a process's start only. `processes`: how many the sandbox's user may have.
-    pub(super) async fn run(
-        &self,
-        code: Code,
-        env: &BTreeMap<String, String>,
-        working_directory: &str,
-        processes: u64,
-    ) -> io::Result<Program> {
-        let fresh = env.keys().any(|name| is_read_at_start_only(name));
+    /// what is read at a process's start only, or it is to run on a terminal.
+    pub(super) async fn run(&self, code: Code, setting: Setting<'_>) -> io::Result<Program> {
+        let Setting {
+            env,
+            working_directory,
+            processes,
+            terminal,
+            mark,
+        } = setting;
+        let fresh = terminal.is_some() || env.keys().any(|name| is_read_at_start_only(name));
         let waiting = if fresh {
             None
         } else {
-            self.state()
-                .spares
-                .get_mut(&code.language)
-                .and_then(Vec::pop)
+            self.state().take_spare(&code.language)
         };
         let warm = waiting.is_some();
         let mut spare = match waiting {
@@ -204,13 +245,17 @@ impl Interpreters {
                     Some(language) => (language.boot, language.interpreter.clone()),
                     None => return Err(io::Error::other("the agent does not know the language")),
                 };
-                let mut spare = self.spawn(boot, &interpreter, env, None)?;
+                let ends = terminal.map_or(Ends::Pipes(None), Ends::Terminal);
+                let mut spare = self.spawn(boot, &interpreter, env, ends)?;
                 spare.control.write_all(b"\n").await?;
                 spare
             }
         };
         // Before the program can start others.
         processes::limit_processes(spare.process.pid, processes);
+        if let Some(mark) = mark {
+            mark.put_on(spare.process.pid);
+        }
         spare.main.write_all_at(code.source.as_bytes(), 0)?;
         let record = StartRecord {
             working_directory,
@@ -229,18 +274,54 @@ impl Interpreters {
             pipes: spare.pipes,
             warm,
             cpu_time_before: spare.cpu_time,
+            memory_before: spare.memory_bytes,
             used_for_start: Some((spare.control, spare.main)),
+            directory: Some(spare.directory),
         })
     }
 
-    /// Starts any program, in `working_directory`.
-    pub(super) fn command(
-        &self,
-        args: &[String],
-        env: &BTreeMap<String, String>,
-        working_directory: &str,
-        processes: u64,
-    ) -> io::Result<Program> {
+    /// Starts as many interpreters of a language as should wait and do not, one after the other. What
+    /// fails is tried again with the next replacement.
+    pub(super) async fn replace_spares(&self, language: &str) {
+        sleep(REPLACE_DELAY).await;
+        let _alone = self.replacing.lock().await;
+        loop {
+            let configured = {
+                let mut state = self.state();
+                let waiting = state.spares.entry(language.to_owned()).or_default();
+                waiting.retain(Spare::waits);
+                let waiting = waiting.len();
+                state
+                    .languages
+                    .get(language)
+                    .filter(|it| waiting < it.spares)
+                    .cloned()
+            };
+            let Some(configured) = configured else { return };
+            let Configured {
+                boot,
+                interpreter,
+                preload,
+                ..
+            } = configured;
+            let ends = Ends::Pipes(None);
+            let Ok(spare) = self.spawn(boot, &interpreter, &BTreeMap::new(), ends) else {
+                return;
+            };
+            let Ok(spare) = spare.warm_up(&preload).await else {
+                return;
+            };
+            let mut state = self.state();
+            state
+                .spares
+                .entry(language.to_owned())
+                .or_default()
+                .push(spare);
+        }
+    }
+
+    /// Starts any program.
+    pub(super) fn command(&self, args: &[String], setting: Setting<'_>) -> io::Result<Program> {
         let (program, rest) = args
             .split_first()
             .ok_or_else(|| io::Error::other("the command is empty"))?;
@@ -248,16 +329,24 @@ impl Interpreters {
         command
             .args(rest)
             .envs(&self.state().env)
-            .envs(env)
-            .current_dir(working_directory);
-        let (process, pipes) = self.start(command, None)?;
-        processes::limit_processes(process.pid, processes);
+            .envs(setting.env)
+            .current_dir(setting.working_directory);
+        if let Some(mark) = setting.mark {
+            // It may start others at once.
+            // SAFETY: only calls setrlimit, which is async-signal-safe.
+            unsafe { command.pre_exec(move || mark.put_on_oneself()) };
+        }
+        let ends = setting.terminal.map_or(Ends::Pipes(None), Ends::Terminal);
+        let (process, pipes) = self.start(command, ends)?;
+        processes::limit_processes(process.pid, setting.processes);
         Ok(Program {
             process,
             pipes,
             warm: false,
             cpu_time_before: Duration::ZERO,
+            memory_before: 0,
             used_for_start: None,
+            directory: None,
         })
     }
 
@@ -267,7 +356,7 @@ impl Interpreters {
         boot: Boot,
         interpreter: &str,
         env: &BTreeMap<String, String>,
-        direct: Option<DirectPair>,
+        ends: Ends,
     ) -> io::Result<Spare> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let dir = Path::new(RUN_DIR).join(number.to_string());
@@ -313,7 +402,7 @@ impl Interpreters {
                 Ok(())
             });
         }
-        let (process, pipes) = self.start(command, direct)?;
+        let (process, pipes) = self.start(command, ends)?;
         Ok(Spare {
             process,
             pipes,
@@ -321,23 +410,46 @@ impl Interpreters {
             main: main_file,
             boot,
             cpu_time: Duration::ZERO,
+            memory_bytes: 0,
+            directory: dir,
         })
     }
 
-    fn start(
-        &self,
-        mut command: Command,
-        direct: Option<DirectPair>,
-    ) -> io::Result<(Process, Pipes)> {
-        let pipes = Pipes::attach(&mut command, direct)?;
+    fn start(&self, mut command: Command, ends: Ends) -> io::Result<(Process, Pipes)> {
         // The command, and with it the program's ends of the pipes, is dropped in there: the
         // agent must not keep them open.
-        let process = self.reaper.spawn(command)?;
+        let (process, pipes) = match ends {
+            Ends::Pipes(direct) => {
+                let pipes = Pipes::attach(&mut command, direct)?;
+                (self.reaper.spawn(command)?, pipes)
+            }
+            Ends::Terminal(terminal) => {
+                terminal.attach(&mut command)?;
+                let process = self.reaper.spawn_as_it_is(command)?;
+                (process, Pipes::of_terminal(terminal))
+            }
+        };
+        if let Some(files) = self.files {
+            processes::limit_files(process.pid, files);
+        }
         Ok((process, pipes))
     }
 }
 
+impl State {
+    fn take_spare(&mut self, language: &str) -> Option<Spare> {
+        let spares = self.spares.get_mut(language)?;
+        // Programs of a sandbox that lives on may have killed some.
+        std::iter::from_fn(|| spares.pop()).find(Spare::waits)
+    }
+}
+
 impl Spare {
+    /// Whether it has not ended.
+    fn waits(&self) -> bool {
+        self.process.exit.is_empty()
+    }
+
     async fn warm_up(mut self, preload: &str) -> Result<Self, String> {
         let waits = async {
             self.control.write_all(preload.as_bytes()).await?;
@@ -346,7 +458,7 @@ impl Spare {
         };
         match tokio::time::timeout(WARM_UP_TIMEOUT, waits).await {
             Ok(Ok(_)) => {
-                self.cpu_time = processes::cpu_time(self.process.pid);
+                (self.cpu_time, self.memory_bytes) = processes::used(self.process.pid);
                 Ok(self)
             }
             Ok(Err(_)) => Err(self.last_words().await),

@@ -86,6 +86,11 @@ impl MemoryWatch {
         }
     }
 
+    /// Bytes of memory that are in use now and were not before, without the volumes' files.
+    pub(super) fn more_than_before(&self) -> io::Result<u64> {
+        Ok(self.in_use()?.0.saturating_sub(self.before))
+    }
+
     /// Bytes of memory without the volumes' files, and of those files.
     fn in_use(&self) -> io::Result<(u64, u64)> {
         let mut text = [0; 4096];
@@ -103,7 +108,7 @@ impl MemoryWatch {
 }
 
 /// How long not to look while there is so much room, in bytes, and at most.
-fn pause_before(room: u64, most: Duration) -> Duration {
+pub(super) fn pause_before(room: u64, most: Duration) -> Duration {
     let filled_in = Duration::from_millis(room.saturating_mul(1000) / FASTEST_BYTES_PER_SECOND);
     filled_in.min(most).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }

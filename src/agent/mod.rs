@@ -7,10 +7,12 @@
 //! - `executions`: which executions there are; `execution`: one of them, from start to exit, and its pipes
 //! - `outbox`: an output stream's bytes until the server has them
 //! - `interpreters`: the spares that wait for code; `boot`: how they are made to wait
-//! - `pipes`: where a program's output goes: straight to the server, or through the agent
+//! - `pipes`: where a program's output goes: straight to the server, or through the agent; `terminal`:
+//!   what it may have instead
 //! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
+//! - `marks`, `shares`: the same for one execution among others, in a sandbox that lives on
 //! - `rehearsal`: a language that costs nothing, to warm the agent itself
-//! - `files`: input files in, output files out
+//! - `files`: input files in, output files out; `operations`: what is done with files on request
 //!
 //! The agent is one thread. What the program in the sandbox does can slow it down or kill it,
 //! and that is the sandbox's own end: nothing outside believes what it says (see docs/security.md).
@@ -24,13 +26,17 @@ mod executions;
 mod files;
 mod install;
 mod interpreters;
+mod marks;
 mod memory;
 mod network;
+mod operations;
 mod outbox;
 mod pipes;
 mod processes;
 mod rehearsal;
 mod server;
+mod shares;
+mod terminal;
 
 use std::{io, path::Path, sync::Arc};
 

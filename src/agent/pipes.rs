@@ -21,6 +21,8 @@ use std::{
 
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
+use super::terminal::Terminal;
+
 /// Where the server's descriptors begin; the backend puts them there.
 const FIRST_DIRECT: i32 = 10;
 /// What a pipe that the agent reads shall hold. The default of 64 KiB, in gVisor as on Linux (pipe(7),
@@ -79,11 +81,19 @@ pub(super) enum Outputs {
         stdout: pipe::Receiver,
         stderr: pipe::Receiver,
     },
+    /// To its terminal.
+    Terminal(Terminal),
 }
 
-/// A program's three pipes.
+/// Where a program's input comes from.
+pub(super) enum Stdin {
+    Pipe(PipeWriter),
+    Terminal(Terminal),
+}
+
+/// A program's three pipes, or its terminal.
 pub(super) struct Pipes {
-    pub(super) stdin: PipeWriter,
+    pub(super) stdin: Stdin,
     pub(super) outputs: Outputs,
 }
 
@@ -112,9 +122,17 @@ impl Pipes {
             }
         };
         Ok(Self {
-            stdin: our_stdin,
+            stdin: Stdin::Pipe(our_stdin),
             outputs,
         })
+    }
+
+    /// Those of a program whose terminal this is.
+    pub(super) fn of_terminal(terminal: Terminal) -> Self {
+        Self {
+            stdin: Stdin::Terminal(terminal.clone()),
+            outputs: Outputs::Terminal(terminal),
+        }
     }
 
     /// What a program that has ended left on stderr: its beginning. Empty if the server has it.

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{execution::Execution, executions::Executions, network};
 use crate::proto::agent::{
-    FromAgent, PingRequest, PingResponse, PrepareRequest, PrepareResponse, ToAgent,
-    agent_service_server::AgentService, to_agent::Message,
+    ForgetRequest, ForgetResponse, FromAgent, PingRequest, PingResponse, PrepareRequest,
+    PrepareResponse, ToAgent, agent_service_server::AgentService, to_agent::Message,
 };
 
 /// One for all connections.
@@ -48,6 +48,14 @@ impl AgentService for Agent {
         Ok(Response::new(PingResponse {}))
     }
 
+    async fn forget(
+        &self,
+        request: Request<ForgetRequest>,
+    ) -> Result<Response<ForgetResponse>, Status> {
+        self.0.forget(&request.get_ref().ended);
+        Ok(Response::new(ForgetResponse {}))
+    }
+
     type ExecuteStream = ToServer;
 
     async fn execute(
@@ -61,7 +69,7 @@ impl AgentService for Agent {
         else {
             return Err(Status::invalid_argument("the first message must be open"));
         };
-        let execution = self.0.get(&open.execution_id);
+        let execution = self.0.get(&open.execution_id, &open.ended);
         let connection = execution.open(&open);
         // What came with it, the start, goes first: the answer can wait for it, and then tells
         // of it in the same write.

@@ -10,9 +10,10 @@ use super::{
     Pools,
     access::identity,
     input::{Accepted, Input as InputOrder},
+    sandboxes::pool_of,
     status::Refusal,
     translate::{outcome, spec},
-    violations::InvalidSpec,
+    violations::InvalidRequest,
     whole::Whole,
 };
 use crate::{
@@ -53,25 +54,39 @@ impl Call {
 }
 
 impl Executions {
-    /// Checks a spec and waits for its sandbox. `root` is the spec's field in the request.
+    /// Checks a spec and waits for its sandbox: with it come the execution's id and its pool. `root` is the
+    /// spec's field in the request.
     async fn admit(
         &self,
         request: v1::ExecutionSpec,
         root: &'static str,
         call: Call,
-    ) -> Result<(Admission, String), Status> {
-        let pool = self.pools.name(&request.pool).to_owned();
+    ) -> Result<(Admission, String, String), Status> {
+        let sandbox = match request.sandbox_id.as_str() {
+            "" => None,
+            id => Some(
+                self.dispatcher
+                    .sandbox(&call.caller, id)
+                    .map_err(Refusal::from)?,
+            ),
+        };
+        let pool = match &sandbox {
+            Some(sandbox) => pool_of(sandbox, &request.pool)
+                .map_err(|invalid| Refusal::Invalid(invalid.within(root)))?,
+            None => self.pools.name(&request.pool).to_owned(),
+        };
         let asked_for = request.pool.clone();
         let unknown = || {
             let known = self.pools.names();
-            Refusal::Spec(InvalidSpec::unknown_pool(&asked_for, known).within(root))
+            Refusal::Invalid(InvalidRequest::unknown_pool(&asked_for, known).within(root))
         };
         let rules = &self.pools.get(&pool).ok_or_else(unknown)?.rules;
         let execution_id = match request.execution_id.as_str() {
             "" => random_id(),
             id => id.to_owned(),
         };
-        let spec = spec(request, rules).map_err(|invalid| Refusal::Spec(invalid.within(root)))?;
+        let spec =
+            spec(request, rules).map_err(|invalid| Refusal::Invalid(invalid.within(root)))?;
         let queue_timeout = spec.limits.queue_timeout;
         let wait = call.deadline.unwrap_or(queue_timeout).min(queue_timeout);
         let admitted = self
@@ -80,7 +95,8 @@ impl Executions {
                 crate::dispatch::Request {
                     caller: call.caller,
                     execution_id: execution_id.clone(),
-                    pool,
+                    pool: pool.clone(),
+                    sandbox,
                     spec,
                     wait,
                 },
@@ -89,7 +105,7 @@ impl Executions {
             .await
             .map_err(Refusal::from)?
             .ok_or_else(unknown)?;
-        Ok((admitted, execution_id))
+        Ok((admitted, execution_id, pool))
     }
 }
 
@@ -109,8 +125,7 @@ impl ExecutionService for Executions {
             // Whatever else comes first was refused by the order.
             return Err(Status::internal("the first message was not refused"));
         };
-        let pool = self.pools.name(&start.pool).to_owned();
-        let (admission, execution_id) = self.admit(*start, "start", call).await?;
+        let (admission, execution_id, pool) = self.admit(*start, "start", call).await?;
 
         let (to_client, updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);
@@ -142,9 +157,8 @@ impl ExecutionService for Executions {
         let (metadata, extensions, request) = request.into_parts();
         let call = Call::new(&metadata, &extensions)?;
         let mut start = request.spec.unwrap_or_default();
-        start.stdin_open |= !request.stdin.is_empty();
-        let pool = self.pools.name(&start.pool).to_owned();
-        let (admission, execution_id) = self.admit(start, "spec", call).await?;
+        start.stdin_open |= !request.stdin.is_empty() || start.terminal.is_some();
+        let (admission, execution_id, pool) = self.admit(start, "spec", call).await?;
 
         let (to_client, mut updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);
@@ -185,6 +199,7 @@ async fn forward_input(
             Ok(Accepted::Stdin(data)) => Input::Data(data),
             Ok(Accepted::CloseStdin) => Input::Close,
             Ok(Accepted::Signal(number)) => Input::Signal(number),
+            Ok(Accepted::Resize(size)) => Input::Resize(size),
             Ok(Accepted::Start(_)) => return,
             Err(error) => {
                 // The call is already over if nobody listens.
@@ -241,7 +256,7 @@ fn random_id() -> String {
 
 /// The client's own deadline, as gRPC transmits it: up to eight digits and a unit (gRPC over
 /// HTTP/2, "Requests").
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+pub(super) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;

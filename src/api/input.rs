@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::proto::v1::{self, execute_request::Event};
+use super::translate::terminal;
+use crate::{
+    execution::TerminalSize,
+    proto::v1::{self, execute_request::Event},
+};
 
 /// Most bytes of stdin in one message: a message stays small, so that others get through.
 pub const MAX_STDIN_BYTES: usize = 1024 * 1024;
@@ -22,6 +26,8 @@ pub enum Accepted {
     CloseStdin,
     /// A signal for the program, 1 to 64.
     Signal(i32),
+    /// Another size of the program's terminal.
+    Resize(TerminalSize),
 }
 
 /// Why a message ends its call. The text is a predicate: it follows the field.
@@ -47,8 +53,14 @@ pub enum InputError {
     /// Linux has no such signal.
     #[error("is {0}, which is no signal: give {first} to {last}, for example 15 for SIGTERM", first = SIGNALS.start(), last = SIGNALS.end())]
     UnknownSignal(i32),
+    /// The spec asked for no terminal.
+    #[error("came for a program without a terminal: set start.terminal")]
+    NoTerminal,
+    /// No terminal has that size.
+    #[error("{0}")]
+    TerminalSize(terminal::BadSize),
     /// No event, or one that this version does not know.
-    #[error("is missing: set one of start, stdin, close_stdin or signal")]
+    #[error("is missing: set one of start, stdin, close_stdin, signal or resize")]
     Empty,
 }
 
@@ -60,6 +72,8 @@ impl InputError {
             Self::NotStarted | Self::StartedTwice => "start",
             Self::StdinNotOpen | Self::StdinClosed | Self::StdinTooLarge(_) => "stdin",
             Self::UnknownSignal(_) => "signal.number",
+            Self::NoTerminal => "resize",
+            Self::TerminalSize(bad) => bad.field("resize.rows", "resize.columns"),
             Self::Empty => "event",
         }
     }
@@ -69,6 +83,7 @@ impl InputError {
 #[derive(Debug, Default)]
 pub struct Input {
     stage: Stage,
+    has_terminal: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,16 +107,18 @@ impl Input {
     pub fn accept(&mut self, request: v1::ExecuteRequest) -> Result<Accepted, InputError> {
         match (self.stage, request.event.ok_or(InputError::Empty)?) {
             (Stage::Nothing, Event::Start(spec)) => {
-                self.stage = if spec.stdin_open {
+                self.has_terminal = spec.terminal.is_some();
+                self.stage = if spec.stdin_open || self.has_terminal {
                     Stage::StdinOpen
                 } else {
                     Stage::StdinNeverOpen
                 };
                 Ok(Accepted::Start(Box::new(spec)))
             }
-            (Stage::Nothing, Event::Stdin(_) | Event::CloseStdin(_) | Event::Signal(_)) => {
-                Err(InputError::NotStarted)
-            }
+            (
+                Stage::Nothing,
+                Event::Stdin(_) | Event::CloseStdin(_) | Event::Signal(_) | Event::Resize(_),
+            ) => Err(InputError::NotStarted),
             (Stage::StdinNeverOpen | Stage::StdinOpen | Stage::StdinClosed, Event::Start(_)) => {
                 Err(InputError::StartedTwice)
             }
@@ -128,6 +145,16 @@ impl Input {
                     return Err(InputError::UnknownSignal(signal.number));
                 }
                 Ok(Accepted::Signal(signal.number))
+            }
+            (
+                Stage::StdinNeverOpen | Stage::StdinOpen | Stage::StdinClosed,
+                Event::Resize(size),
+            ) => {
+                if !self.has_terminal {
+                    return Err(InputError::NoTerminal);
+                }
+                let size = terminal::size(size).map_err(InputError::TerminalSize)?;
+                Ok(Accepted::Resize(size))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The gRPC edge: requests are checked and translated here, and errors become statuses.
 //!
-//! `execution.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
+//! `execution.rs`, `sandboxes.rs`, `files.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
 //! `service.rs` makes an HTTP service of the first, with the encoding in `answers.rs`.
 //! `access.rs` lets calls in before any of them sees one.
 //! `translate.rs` turns a public ExecutionSpec into a checked one, `violations.rs` collects what
@@ -11,8 +11,10 @@
 mod access;
 mod answers;
 mod execution;
+mod files;
 pub mod input;
 mod pools;
+mod sandboxes;
 mod service;
 pub mod status;
 pub mod translate;
@@ -21,6 +23,8 @@ mod whole;
 
 pub use access::AccessLayer;
 pub use execution::Executions;
+pub use files::Files;
 pub use pools::{PoolAdministration, PoolInfo, Pools};
+pub use sandboxes::Sandboxes;
 pub use service::ExecutionServer;
-pub use violations::{InvalidSpec, Violation};
+pub use violations::{InvalidRequest, Violation};

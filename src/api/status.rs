@@ -11,12 +11,17 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use super::{
     input::InputError,
-    violations::{InvalidSpec, quoted},
+    violations::{InvalidRequest, quoted},
 };
 use crate::{
     access::Denied,
-    dispatch::{AlreadyExists, Refused, TooManyExecutions},
+    dispatch::{
+        AlreadyExists, LivesTooLong, NoSandbox, NotCreated, Refused, SandboxBusy,
+        TooManyExecutions, TooManySandboxes,
+    },
+    execution::FileStatus,
     pool::{LeaseError, ResizeError},
+    sandbox::OperationError,
 };
 
 /// Bytes of violations in the details; they are sent as base64, one third longer.
@@ -34,14 +39,14 @@ pub enum Refusal {
     /// The caller is unknown, or may not do this.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// What to run is invalid.
+    /// What is asked for is invalid.
     #[error(transparent)]
-    Spec(#[from] InvalidSpec),
+    Invalid(#[from] InvalidRequest),
     /// A message of an Execute call came where it may not.
     #[error(transparent)]
     Input(#[from] InputError),
     /// PoolService was asked for a pool that is not there. A spec that names one is
-    /// [`InvalidSpec::unknown_pool`].
+    /// [`InvalidRequest::unknown_pool`].
     #[error("there is no pool {}: ListPools lists them", quoted(name))]
     UnknownPool {
         /// What the client asked for.
@@ -53,12 +58,27 @@ pub enum Refusal {
     /// The caller has enough under way.
     #[error(transparent)]
     TooManyExecutions(#[from] TooManyExecutions),
+    /// The caller has enough sandboxes.
+    #[error(transparent)]
+    TooManySandboxes(#[from] TooManySandboxes),
+    /// There is no such sandbox, or it is another caller's.
+    #[error("there is no sandbox {} of this caller{}", quoted(&.0.id), .0.why())]
+    NoSandbox(#[from] NoSandbox),
+    /// Enough is done in the sandbox.
+    #[error(transparent)]
+    SandboxBusy(#[from] SandboxBusy),
+    /// A sandbox would live for too long.
+    #[error(transparent)]
+    LivesTooLong(#[from] LivesTooLong),
     /// The pool gives no sandbox.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The server's sandboxes may not be its own any more; the reason.
     #[error("{0}")]
     NotOwner(String),
+    /// A file operation was not done.
+    #[error("{}", operation_text(.0))]
+    Operation(#[from] OperationError),
     /// The pool keeps its size.
     #[error(transparent)]
     Resize(#[from] ResizeError),
@@ -69,8 +89,19 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::AlreadyExists(error) => error.into(),
             Refused::TooManyExecutions(error) => error.into(),
+            Refused::TooManySandboxes(error) => error.into(),
+            Refused::SandboxBusy(error) => error.into(),
             Refused::Lease(error) => error.into(),
             Refused::NotOwner(reason) => Self::NotOwner(reason),
+        }
+    }
+}
+
+impl From<NotCreated> for Refusal {
+    fn from(error: NotCreated) -> Self {
+        match error {
+            NotCreated::Refused(refused) => refused.into(),
+            NotCreated::Files(error) => error.into(),
         }
     }
 }
@@ -83,19 +114,24 @@ impl Refusal {
             Self::Denied(Denied::Unauthenticated) => Code::Unauthenticated,
             Self::Denied(Denied::NotAllowed) => Code::PermissionDenied,
             Self::Denied(Denied::Unavailable) => Code::Unavailable,
-            Self::Spec(_) | Self::Input(_) => Code::InvalidArgument,
-            Self::UnknownPool { .. } => Code::NotFound,
+            Self::Invalid(_) | Self::Input(_) => Code::InvalidArgument,
+            Self::UnknownPool { .. } | Self::NoSandbox(_) => Code::NotFound,
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::TooManyExecutions(_)
+            | Self::TooManySandboxes(_)
+            | Self::SandboxBusy(_)
             | Self::Lease(
                 LeaseError::QueueFull { .. }
                 | LeaseError::CallerQueueFull { .. }
                 | LeaseError::QueueTimeout { .. },
             ) => Code::ResourceExhausted,
-            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown) | Self::NotOwner(_) => {
-                Code::Unavailable
-            }
-            Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
+            Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown)
+            | Self::NotOwner(_)
+            | Self::Operation(OperationError::Lost(_)) => Code::Unavailable,
+            Self::Operation(OperationError::Cancelled(_)) => Code::Aborted,
+            Self::Operation(OperationError::Failed(status, _)) => file_code(*status),
+            Self::LivesTooLong(_)
+            | Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
                 Code::InvalidArgument
             }
             Self::Resize(ResizeError::Drained) => Code::FailedPrecondition,
@@ -107,8 +143,9 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code();
         match refusal {
-            Refusal::Spec(invalid) => bad_request(code, spec_violations(invalid)),
+            Refusal::Invalid(invalid) => bad_request(code, list(invalid)),
             Refusal::Input(error) => bad_field(code, error.field(), error.to_string()),
+            Refusal::LivesTooLong(error) => bad_field(code, "lifetime", error.to_string()),
             Refusal::Lease(
                 LeaseError::QueueFull { retry_after, .. }
                 | LeaseError::CallerQueueFull { retry_after, .. },
@@ -127,6 +164,10 @@ impl From<Refusal> for Status {
             | Refusal::UnknownPool { .. }
             | Refusal::AlreadyExists(_)
             | Refusal::TooManyExecutions(_)
+            | Refusal::TooManySandboxes(_)
+            | Refusal::SandboxBusy(_)
+            | Refusal::NoSandbox(_)
+            | Refusal::Operation(_)
             | Refusal::NotOwner(_)
             | Refusal::Lease(
                 LeaseError::QueueTimeout { .. } | LeaseError::Drained | LeaseError::ShuttingDown,
@@ -136,14 +177,51 @@ impl From<Refusal> for Status {
     }
 }
 
+const fn file_code(status: FileStatus) -> Code {
+    match status {
+        FileStatus::NotFound => Code::NotFound,
+        FileStatus::AlreadyExists => Code::AlreadyExists,
+        FileStatus::Full => Code::ResourceExhausted,
+        FileStatus::NotADirectory
+        | FileStatus::NotAFile
+        | FileStatus::NotEmpty
+        | FileStatus::Outside
+        | FileStatus::Denied => Code::FailedPrecondition,
+        FileStatus::Other => Code::Unknown,
+    }
+}
+
+/// What happened, and in the sandbox's words more of it.
+fn operation_text(error: &OperationError) -> String {
+    let OperationError::Failed(status, words) = error else {
+        return error.to_string();
+    };
+    let what = match status {
+        FileStatus::NotFound => "there is no such path",
+        FileStatus::AlreadyExists => "there is such a path already",
+        FileStatus::Full => "its volume is full",
+        FileStatus::NotADirectory => "it is not a directory",
+        FileStatus::NotAFile => "it has no content to read or write",
+        FileStatus::NotEmpty => "the directory is not empty: remove it recursively",
+        FileStatus::Outside => "it leads out of the sandbox's writable directories",
+        FileStatus::Denied => "it is not possible there",
+        FileStatus::Other => "it cannot be done",
+    };
+    if words.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what} ({words})")
+    }
+}
+
 /// What fits, and how much does not.
 struct Listed {
     violations: Vec<FieldViolation>,
     omitted: usize,
 }
 
-fn spec_violations(invalid: InvalidSpec) -> Listed {
-    let InvalidSpec {
+fn list(invalid: InvalidRequest) -> Listed {
+    let InvalidRequest {
         root,
         violations,
         mut omitted,
@@ -151,7 +229,10 @@ fn spec_violations(invalid: InvalidSpec) -> Listed {
     let mut bytes = 0;
     let mut listed = Vec::new();
     for violation in violations {
-        let field = format!("{root}.{}", violation.field);
+        let field = match root {
+            "" => violation.field,
+            root => format!("{root}.{}", violation.field),
+        };
         bytes += field.len() + violation.text.len();
         // The first one is told whatever its size is: an error must say something.
         if bytes > MAX_DETAILS_BYTES && !listed.is_empty() {
@@ -214,8 +295,8 @@ mod tests {
     use super::*;
     use crate::api::Violation;
 
-    fn invalid(violations: Vec<(&str, &str)>) -> InvalidSpec {
-        InvalidSpec {
+    fn invalid(violations: Vec<(&str, &str)>) -> InvalidRequest {
+        InvalidRequest {
             root: "spec",
             violations: violations
                 .into_iter()

@@ -9,13 +9,18 @@ mod environment;
 mod files;
 mod limits;
 pub mod outcome;
+pub mod path;
 mod program;
+pub mod sandbox;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 
-use super::violations::{InvalidSpec, Violations, quoted};
+use std::time::Duration;
+
+use super::violations::{InvalidRequest, Violations, quoted};
 use crate::{
-    execution::{LimitBounds, Spec, paths},
+    execution::{LimitBounds, Spec, Tenancy, paths},
     proto::v1,
 };
 
@@ -35,26 +40,65 @@ pub struct PoolRules {
     pub languages: Vec<String>,
     /// Its limits.
     pub bounds: LimitBounds,
+    /// What its named sandboxes may ask for.
+    pub named: NamedRules,
+}
+
+/// What a pool allows its named sandboxes.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedRules {
+    /// How long one lives that asks for nothing else.
+    pub default_lifetime: Duration,
+    /// How long one may live.
+    pub max_lifetime: Duration,
+    /// After how much time without use one ends that asks for nothing else.
+    pub default_idle_timeout: Duration,
 }
 
 /// Checks `request` against the rules that hold everywhere and against those of its pool.
 ///
 /// `pool` and `execution_id` are the caller's own business: which pool is meant is looked up
-/// before ([`InvalidSpec::unknown_pool`] if there is none), and the id is checked here but not
+/// before ([`InvalidRequest::unknown_pool`] if there is none), and the id is checked here but not
 /// part of a [`Spec`].
-pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, InvalidSpec> {
+pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, InvalidRequest> {
     let mut violations = Violations::default();
     let program = program::check(request.program, &pool.languages, &mut violations);
     let env = environment::env(request.env, &mut violations);
     let working_directory = working_directory(&request.working_directory, &mut violations);
-    let limits = limits::check(request.limits, &pool.bounds, &mut violations);
+    let is_named = !request.sandbox_id.is_empty();
+    let mut bounds = pool.bounds.clone();
+    if is_named {
+        limits::refuse_for_named(request.limits.as_ref(), &mut violations);
+        // It counts those of all executions in the sandbox.
+        bounds.default.processes = bounds.max.processes;
+        bounds.max.timeout = bounds.max.timeout.max(pool.named.max_lifetime);
+    }
+    if request.terminal.is_some() {
+        // Nobody is to be interrupted while they type.
+        bounds.default.timeout = bounds.max.timeout;
+    }
+    let limits = limits::check(request.limits, &bounds, &mut violations);
     let files = files::input(
         request.files,
         &working_directory,
-        limits.disk_bytes,
+        if is_named {
+            ("the size of the sandbox's volumes", bounds.max.disk_bytes)
+        } else {
+            ("limits.disk_bytes", limits.disk_bytes)
+        },
         &mut violations,
     );
     let output_paths = files::output_paths(request.output_paths, &mut violations);
+    let terminal = request.terminal.and_then(|given| {
+        let size = terminal::size(given);
+        size.map_err(|bad| {
+            violations.add(
+                bad.field("terminal.rows", "terminal.columns"),
+                bad.to_string(),
+            )
+        })
+        .ok()
+    });
     execution_id(&request.execution_id, &mut violations);
     let labels = environment::labels(request.labels, &mut violations);
 
@@ -66,8 +110,16 @@ pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, Invali
             files,
             output_paths,
             limits,
-            stdin_open: request.stdin_open,
+            stdin_open: request.stdin_open || terminal.is_some(),
+            terminal,
             labels,
+            tenancy: if is_named {
+                Tenancy::Named {
+                    memory_bytes: pool.bounds.max.memory_bytes,
+                }
+            } else {
+                Tenancy::SingleUse
+            },
         }),
         _ => Err(violations.into()),
     }

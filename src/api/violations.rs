@@ -24,9 +24,9 @@ pub struct Violation {
 
 /// Why a spec is refused: one violation at least.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the execution's spec is invalid")]
-pub struct InvalidSpec {
-    /// The field of the request that holds the spec.
+#[error("the request is invalid")]
+pub struct InvalidRequest {
+    /// The field of the request that holds the spec; "": what is wrong is the request's own fields.
     pub root: &'static str,
     /// What is wrong, in the order of the spec's fields; 32 at most.
     pub violations: Vec<Violation>,
@@ -34,7 +34,7 @@ pub struct InvalidSpec {
     pub omitted: usize,
 }
 
-impl InvalidSpec {
+impl InvalidRequest {
     /// The spec names a pool that is not there; `known` are those that the caller may use.
     #[must_use]
     pub fn unknown_pool<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
@@ -47,6 +47,13 @@ impl InvalidSpec {
                 one_of(known, "none, since no pool is configured")
             ),
         );
+        violations.into()
+    }
+
+    /// One field is wrong.
+    pub(super) fn of(field: &str, text: String) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, text);
         violations.into()
     }
 
@@ -83,7 +90,7 @@ impl Violations {
     }
 }
 
-impl From<Violations> for InvalidSpec {
+impl From<Violations> for InvalidRequest {
     fn from(violations: Violations) -> Self {
         Self {
             root: "spec",
@@ -157,13 +164,13 @@ mod tests {
         for index in 0..40 {
             violations.add(format!("files[{index}]"), "bad");
         }
-        let invalid = InvalidSpec::from(violations);
+        let invalid = InvalidRequest::from(violations);
         assert_eq!((invalid.violations.len(), invalid.omitted), (32, 8));
     }
 
     #[test]
     fn an_unknown_pool_is_named_beside_the_known_ones() {
-        let invalid = InvalidSpec::unknown_pool("gpu", ["default", "numpy"]);
+        let invalid = InvalidRequest::unknown_pool("gpu", ["default", "numpy"]);
         assert_eq!(invalid.violations[0].field, "pool");
         assert_eq!(
             invalid.violations[0].text,

@@ -1,16 +1,20 @@
 //! The command line: one file for each subcommand, `sources` and `client` for what they share.
 //!
-//! `serve`, `config` and `doctor` read the configuration; `run` and `pools` are clients that know
+//! `serve`, `config` and `doctor` read the configuration; `run`, `sandboxes`, `shell`, `cp` and `pools` are clients that know
 //! the public API and nothing else of the server.
 #![allow(clippy::print_stdout)] // Here it is the product.
 
 mod client;
 mod config;
+mod cp;
 mod doctor;
 mod pools;
 mod run;
+mod sandboxes;
 mod serve;
+mod shell;
 mod sources;
+mod table;
 
 use std::{env, future::Future, process::ExitCode};
 
@@ -34,6 +38,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run a script or a command in a fresh sandbox of a running server.
     Run(Box<run::RunArgs>),
+    /// Keep sandboxes of a running server, for more than one program.
+    Sandbox(sandboxes::SandboxArgs),
+    /// Type in a shell, in a sandbox of a running server.
+    Shell(shell::ShellArgs),
+    /// Copy a file into a sandbox that lives on, or out of one.
+    Cp(cp::CpArgs),
     /// Show the pools of a running server.
     Pools(pools::PoolsArgs),
     /// Print the configuration in force, and where it comes from.
@@ -56,17 +66,23 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::main(args),
         Command::Run(args) => block_on(OWN_TROUBLE, run::main(*args)),
+        Command::Sandbox(args) => block_on(1, sandboxes::main(args)),
+        Command::Shell(args) => block_on(OWN_TROUBLE, shell::main(args)),
+        Command::Cp(args) => block_on(1, cp::main(args)),
         Command::Pools(args) => block_on(1, pools::main(args)),
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => block_on(1, doctor::main(args)),
     }
 }
 
-/// 0 for --help, and for `run` not 2, which could be the program's.
+/// 0 for --help, and for `run` and `shell` not 2, which could be the program's.
 fn usage_exit_code(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         0
-    } else if env::args_os().nth(1).is_some_and(|name| name == "run") {
+    } else if env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "run" || name == "shell")
+    {
         OWN_TROUBLE
     } else {
         2

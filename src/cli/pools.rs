@@ -6,7 +6,10 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::client::{ClientError, Connection, ServerArgs, printable};
+use super::{
+    client::{ClientError, Connection, ServerArgs, printable},
+    table::Table,
+};
 use crate::proto::v1::{
     GetPoolRequest, ListPoolsRequest, Pool, WatchPoolRequest, pool_health::State,
     pool_service_client::PoolServiceClient,
@@ -59,13 +62,13 @@ async fn show(args: PoolsArgs) -> Result<(), ClientError> {
         }
     };
     let rows: Vec<Row> = pools.iter().map(row).collect();
-    let widths = widths(&rows);
-    println!("{}", line(&COLUMNS.map(str::to_owned), &widths));
+    let table = Table::new(COLUMNS, LEAST_WIDTHS, &rows);
+    println!("{}", table.head());
     if args.watch {
-        return watch(client, pools, widths).await;
+        return watch(client, pools, table).await;
     }
     for (pool, row) in pools.iter().zip(&rows) {
-        print_pool(pool, row, &widths);
+        print_pool(pool, row, &table);
     }
     Ok(())
 }
@@ -74,7 +77,7 @@ async fn show(args: PoolsArgs) -> Result<(), ClientError> {
 async fn watch(
     client: PoolServiceClient<Connection>,
     pools: Vec<Pool>,
-    widths: [usize; 9],
+    table: Table<9>,
 ) -> Result<(), ClientError> {
     let (changes, mut changed) = mpsc::channel(16);
     for pool in pools {
@@ -90,7 +93,7 @@ async fn watch(
     drop(changes);
     while let Some(change) = changed.recv().await {
         let pool: Pool = change?;
-        print_pool(&pool, &row(&pool), &widths);
+        print_pool(&pool, &row(&pool), &table);
     }
     Ok(())
 }
@@ -137,27 +140,8 @@ fn row(pool: &Pool) -> Row {
     .map(|cell| printable(&cell))
 }
 
-fn widths(rows: &[Row]) -> [usize; 9] {
-    let mut widths = LEAST_WIDTHS;
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    widths
-}
-
-fn line(row: &Row, widths: &[usize; 9]) -> String {
-    let cells: Vec<String> = row
-        .iter()
-        .zip(widths)
-        .map(|(cell, width)| format!("{cell:<width$}"))
-        .collect();
-    cells.join("  ").trim_end().to_owned()
-}
-
-fn print_pool(pool: &Pool, row: &Row, widths: &[usize; 9]) {
-    println!("{}", line(row, widths));
+fn print_pool(pool: &Pool, row: &Row, table: &Table<9>) {
+    println!("{}", table.line(row));
     if let Some(health) = pool.health.as_ref().filter(|h| !h.reason.is_empty()) {
         println!("  {}", printable(&health.reason));
     }
@@ -193,9 +177,8 @@ mod tests {
             }),
         };
         let row = row(&pool);
-        let widths = widths(std::slice::from_ref(&row));
-        let head = line(&COLUMNS.map(str::to_owned), &widths);
-        let line = line(&row, &widths);
+        let table = Table::new(COLUMNS, LEAST_WIDTHS, std::slice::from_ref(&row));
+        let (head, line) = (table.head(), table.line(&row));
         assert!(line.starts_with("a-pool-with-a-name*  ready      3/4"));
         for (name, cell) in [("IDLE", "3/4"), ("MAX", "16"), ("LANGUAGES", "python")] {
             assert_eq!(head.find(name), line.find(cell), "\n{head}\n{line}");

@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod log;
 mod metrics;
+mod named;
 mod pod;
 mod pool;
 mod root;

@@ -9,6 +9,7 @@ use super::{
     check::Check,
     language::{LANGUAGES, LanguageConfig, LanguageName},
     limits::PoolLimits,
+    named::NamedConfig,
     pod::PodConfig,
     units::{self, ByteSize},
 };
@@ -66,6 +67,8 @@ pub struct PoolConfig {
     pub pod: PodConfig,
     /// The bounds of one execution.
     pub limits: PoolLimits,
+    /// The bounds of sandboxes that callers keep.
+    pub named: NamedConfig,
     /// The languages by name: those that the pool's section names or, if it names none, python,
     /// bash and (optional) node.
     pub languages: BTreeMap<String, LanguageConfig>,
@@ -145,6 +148,7 @@ impl Default for PoolConfig {
             volumes: Volumes::default(),
             pod: PodConfig::default(),
             limits: PoolLimits::default(),
+            named: NamedConfig::default(),
             languages: default_languages(),
         }
     }
@@ -201,6 +205,7 @@ impl PoolConfig {
         if self.max_queued_per_caller == 0 {
             self.max_queued_per_caller = self.max_queued.div_ceil(2);
         }
+        self.named.resolve(self.max_sandboxes);
         self.limits.resolve(&self.volumes);
     }
 
@@ -258,6 +263,7 @@ impl PoolConfig {
             }
         }
         self.limits.check(&key("limits"), &self.volumes, check);
+        self.named.check(&key("named"), self.max_sandboxes, check);
         for (language, config) in &self.languages {
             let key = format!("{}.{language}", key("languages"));
             match LanguageName::parse(language) {

@@ -4,11 +4,14 @@
 //! - `callers`: how much each caller has under way
 //! - `known`: the ids of executions, each of which runs once
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
+//! - `named`: sandboxes that outlive their executions; `files`: what is done with their files
 //!
 //! Arrows: api -> dispatch -> pool and sandbox -> backend.
 
 mod callers;
+mod files;
 mod known;
+mod named;
 mod provision;
 mod run;
 
@@ -16,10 +19,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-use self::{callers::Callers, known::Known};
+use self::{callers::Callers, known::Known, named::NamedSandboxes};
 pub use self::{
     callers::TooManyExecutions,
+    files::FileOperationUnderWay,
     known::{AlreadyExists, KnownSettings},
+    named::{
+        LivesTooLong, NamedSandbox, NewSandbox, NoSandbox, NotCreated, SandboxBusy,
+        TooManySandboxes,
+    },
     provision::SandboxProvision,
     run::{Admission, Refused, Request, Timings, Update},
 };
@@ -43,6 +51,26 @@ pub struct Served {
     pub pool: Arc<SandboxPool>,
     /// What is counted.
     pub metrics: Arc<PoolMetrics>,
+    /// What holds for its named sandboxes.
+    pub named: Arc<NamedBounds>,
+}
+
+/// What a pool allows its named sandboxes.
+pub struct NamedBounds {
+    /// How long one may live in all.
+    pub max_lifetime: Duration,
+    callers: Arc<Callers>,
+}
+
+impl NamedBounds {
+    /// `max_per_caller`: how many one caller may have at once; 0: any number.
+    #[must_use]
+    pub fn new(max_lifetime: Duration, max_per_caller: u32) -> Arc<Self> {
+        Arc::new(Self {
+            max_lifetime,
+            callers: Arc::new(Callers::new(max_per_caller)),
+        })
+    }
 }
 
 /// Whether the sandboxes are this server's alone still, or why not. Cheap, and asked at each lease.
@@ -64,6 +92,7 @@ pub struct Dispatcher {
     pools: BTreeMap<String, Served>,
     known: Arc<Known>,
     callers: Arc<Callers>,
+    named: NamedSandboxes,
     reattach_timeout: Duration,
     check_ownership: CheckOwnership,
     /// The server's reason to end everything that runs.
@@ -86,6 +115,7 @@ impl Dispatcher {
             pools,
             known: Arc::new(Known::new(settings.known)),
             callers: Arc::new(Callers::new(settings.max_concurrent_per_caller)),
+            named: NamedSandboxes::default(),
             reattach_timeout: settings.reattach_timeout,
             check_ownership,
             stop: watch::Sender::new(None),
@@ -125,6 +155,7 @@ impl Dispatcher {
         if timeout(grace, self.running.closed()).await.is_err() {
             let reason =
                 format!("the server is shutting down and its grace time of {grace:?} is over");
+            self.named.end_all(&reason);
             self.stop.send_replace(Some(reason));
             if timeout(CANCEL_TIMEOUT, self.running.closed())
                 .await
@@ -133,6 +164,8 @@ impl Dispatcher {
                 tracing::warn!("some callers do not take the end of their executions");
             }
         }
+        // Those in which nothing runs.
+        self.named.end_all(named::SHUTTING_DOWN);
         let deleted = async {
             for served in self.pools.values() {
                 served.pool.shutdown().await;

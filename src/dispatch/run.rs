@@ -12,19 +12,20 @@ use super::{
     Dispatcher, Served,
     callers::{Place, TooManyExecutions},
     known::{AlreadyExists, Claim},
+    named::{NamedSandbox, SandboxBusy, TooManySandboxes},
     provision::SandboxProvision,
 };
 use crate::{
     execution::{LostCause, Outcome, Spec, Usage},
     metrics::RefusalReason,
     pool::{Lease, LeaseError},
-    sandbox::{Ended, Event, Input, Run},
+    sandbox::{Ended, Event, Input, Run, Sandbox},
 };
 
 /// How many sandboxes are tried in all until one confirms the start.
 const SANDBOXES: u32 = 3;
 /// How long a caller that takes nothing may keep what is left of a program that has ended.
-const CALLER_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const CALLER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to run, and for whom.
 pub struct Request {
@@ -34,6 +35,8 @@ pub struct Request {
     pub execution_id: String,
     /// Name of the pool.
     pub pool: String,
+    /// Where it runs, if not in a fresh sandbox of that pool. The pool is the sandbox's then.
+    pub sandbox: Option<Arc<NamedSandbox>>,
     /// The program.
     pub spec: Spec,
     /// How long to wait in the queue.
@@ -80,6 +83,12 @@ pub enum Refused {
     /// The caller has enough.
     #[error(transparent)]
     TooManyExecutions(#[from] TooManyExecutions),
+    /// The caller has enough sandboxes.
+    #[error(transparent)]
+    TooManySandboxes(#[from] TooManySandboxes),
+    /// Enough is done in the sandbox.
+    #[error(transparent)]
+    SandboxBusy(#[from] SandboxBusy),
     /// The pool has no sandbox for it.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -90,10 +99,12 @@ pub enum Refused {
 
 impl Refused {
     /// What it counts as.
-    const fn reason(&self) -> RefusalReason {
+    pub(super) const fn reason(&self) -> RefusalReason {
         match self {
             Self::AlreadyExists(_) => RefusalReason::AlreadyExists,
             Self::TooManyExecutions(_) => RefusalReason::TooManyExecutions,
+            Self::TooManySandboxes(_) => RefusalReason::TooManySandboxes,
+            Self::SandboxBusy(_) => RefusalReason::SandboxBusy,
             Self::NotOwner(_) => RefusalReason::NotOwner,
             Self::Lease(LeaseError::QueueFull { .. }) => RefusalReason::QueueFull,
             Self::Lease(LeaseError::CallerQueueFull { .. }) => RefusalReason::CallerQueueFull,
@@ -104,11 +115,32 @@ impl Refused {
     }
 }
 
+/// The sandbox that a request has.
+enum Tenant {
+    /// For itself.
+    Leased(Box<Lease<SandboxProvision>>),
+    /// Among others.
+    Named {
+        sandbox: Arc<NamedSandbox>,
+        /// Tells it that one more is in it.
+        _inside: watch::Receiver<()>,
+    },
+}
+
+impl Tenant {
+    fn sandbox(&self) -> &Sandbox {
+        match self {
+            Self::Leased(lease) => lease,
+            Self::Named { sandbox, .. } => sandbox.sandbox(),
+        }
+    }
+}
+
 /// A request that has its sandbox.
 pub struct Admission {
     dispatcher: Arc<Dispatcher>,
     served: Served,
-    lease: Lease<SandboxProvision>,
+    tenant: Tenant,
     request: Request,
     claim: Claim,
     place: Place,
@@ -148,7 +180,7 @@ impl Dispatcher {
     async fn lease(
         self: &Arc<Self>,
         served: &Served,
-        request: Request,
+        mut request: Request,
         received: Instant,
     ) -> Result<Admission, Refused> {
         self.refuse_when_closed()?;
@@ -157,13 +189,29 @@ impl Dispatcher {
         let claim = self.known.begin(&request.caller, &request.execution_id)?;
         let place = self.callers.enter(&request.caller)?;
         let queued = received.elapsed();
-        let lease = served.pool.lease(&request.caller, request.wait).await?;
+        let tenant = match request.sandbox.take() {
+            Some(named) => {
+                for (name, value) in named.env() {
+                    let env = request.spec.env.entry(name.clone());
+                    env.or_insert_with(|| value.clone());
+                }
+                let inside = named.enter()?;
+                Tenant::Named {
+                    sandbox: named,
+                    _inside: inside,
+                }
+            }
+            None => {
+                let lease = served.pool.lease(&request.caller, request.wait).await?;
+                Tenant::Leased(Box::new(lease))
+            }
+        };
         // It may have been lost in the queue.
         (self.check_ownership)().map_err(Refused::NotOwner)?;
         Ok(Admission {
             dispatcher: self.clone(),
             served: served.clone(),
-            lease,
+            tenant,
             claim,
             place,
             received,
@@ -198,21 +246,32 @@ impl Admission {
         self.claim.ran();
         let mut tried = 1;
         let ended = loop {
-            let sandbox = self.lease.id().clone();
+            let sandbox = self.tenant.sandbox().id().clone();
             let run = Run {
                 execution_id: &self.request.execution_id,
                 spec: &self.request.spec,
                 input: &mut input,
                 events: &updates,
-                stop: self.dispatcher.stop.subscribe(),
+                stop: match &self.tenant {
+                    Tenant::Leased(_) => self.dispatcher.stop.subscribe(),
+                    // Which the server stops, too.
+                    Tenant::Named { sandbox, .. } => sandbox.stopped(),
+                },
                 reattach_timeout: self.dispatcher.reattach_timeout,
             };
-            let reason = match self.lease.run(run).await {
+            let not_confirmed = match self.tenant.sandbox().run(run).await {
                 Ok(ended) => break ended,
-                Err(not_confirmed) => not_confirmed.to_string(),
+                Err(not_confirmed) => not_confirmed,
             };
+            let reason = not_confirmed.to_string();
             tracing::warn!(%sandbox, %reason, tried, "program was not started");
-            if tried == SANDBOXES {
+            if let Tenant::Named { .. } = self.tenant
+                && not_confirmed.was_sent
+            {
+                // In a sandbox that lives on it may have been started all the same.
+                break lost(LostCause::Unknown, reason);
+            }
+            if tried == SANDBOXES || matches!(self.tenant, Tenant::Named { .. }) {
                 break lost_before_start(reason);
             }
             tried += 1;
@@ -223,7 +282,7 @@ impl Admission {
                 .await
             {
                 // The first one is deleted with this.
-                Ok(lease) => self.lease = lease,
+                Ok(lease) => self.tenant = Tenant::Leased(Box::new(lease)),
                 Err(refused) => break lost_before_start(format!("{reason}; then {refused}")),
             }
             if let Err(reason) = (self.dispatcher.check_ownership)() {
@@ -236,17 +295,17 @@ impl Admission {
     async fn finish(self, ended: Ended, updates: &mpsc::Sender<Update>) {
         let Self {
             served,
-            lease,
+            tenant,
             place,
             request,
             received,
             mut timings,
             ..
         } = self;
-        let sandbox = lease.id().clone();
-        // The sandbox is deleted while the caller takes what is left, and may send the next request
+        let sandbox = tenant.sandbox().id().clone();
+        // A sandbox of its own is deleted while the caller takes what is left, and may send the next request
         // as soon as it knows of the end.
-        drop((lease, place));
+        drop((tenant, place));
         let Ended {
             outcome,
             usage,
@@ -284,8 +343,12 @@ impl Admission {
 }
 
 fn lost_before_start(reason: String) -> Ended {
+    lost(LostCause::BeforeStart, reason)
+}
+
+fn lost(cause: LostCause, reason: String) -> Ended {
     Ended {
-        outcome: Outcome::Lost(LostCause::BeforeStart, reason),
+        outcome: Outcome::Lost(cause, reason),
         usage: Usage::default(),
         started_at: None,
         first_output_at: None,

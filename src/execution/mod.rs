@@ -3,9 +3,11 @@
 //! `spec` holds the one, `outcome` the other, `paths` the rules for a path that a client names.
 //! Nothing here knows of gRPC, of pools or of sandboxes.
 
+mod file;
 mod outcome;
 pub mod paths;
 mod spec;
 
+pub use file::{FileOperation, FileStatus, PathInfo, PathKind, WriteHow};
 pub use outcome::{LostCause, Outcome, Usage};
-pub use spec::{InputFile, LimitBounds, Limits, Program, Spec};
+pub use spec::{InputFile, LimitBounds, Limits, Program, Spec, Tenancy, TerminalSize};

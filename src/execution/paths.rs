@@ -3,8 +3,11 @@
 //! The sandbox resolves symbolic links by itself and is not trusted to do it well; these rules
 //! only keep a client's own mistake, or a guess, from meaning something else than it says.
 
-/// The directory that every client's path lies in.
+/// The directory that relative paths, and all paths of an execution's files, lie in.
 pub const WORKSPACE: &str = "/workspace";
+
+/// The directories that programs may write to: [`WORKSPACE`], and what it does not hold.
+pub const VOLUMES: [&str; 3] = [WORKSPACE, "/tmp", "/home/sandbox"];
 
 /// Longest path in bytes: Linux takes 4096 with the NUL at its end.
 pub const MAX_PATH_BYTES: usize = 4095;
@@ -27,6 +30,12 @@ pub enum PathError {
     /// An absolute path to somewhere else.
     #[error("is outside {WORKSPACE}: give a relative path, or one within {WORKSPACE}")]
     Outside,
+    /// An absolute path to none of [`VOLUMES`].
+    #[error(
+        "is in none of {}, {} and {}: give a path relative to {WORKSPACE}, or one within them",
+        VOLUMES[0], VOLUMES[1], VOLUMES[2]
+    )]
+    OutsideVolumes,
     /// No file system can hold it.
     #[error("holds a NUL: leave it out")]
     Nul,
@@ -43,7 +52,21 @@ pub enum PathError {
 /// The directory that `given` means, absolute and normalised: relative to [`WORKSPACE`], or an
 /// absolute path to it or below it. "" is the workspace itself.
 pub fn directory(given: &str) -> Result<String, PathError> {
-    resolve(given, WORKSPACE)
+    within_workspace(resolve(given, WORKSPACE)?)
+}
+
+/// The path that `given` means, absolute and normalised: relative to [`WORKSPACE`], or an absolute
+/// one to one of [`VOLUMES`] or below it.
+pub fn anywhere(given: &str) -> Result<String, PathError> {
+    if given.is_empty() {
+        return Err(PathError::Empty);
+    }
+    let path = resolve(given, WORKSPACE)?;
+    if VOLUMES.iter().any(|volume| is_within(&path, volume)) {
+        Ok(path)
+    } else {
+        Err(PathError::OutsideVolumes)
+    }
 }
 
 /// The file that `given` means, absolute and normalised: relative to `directory`, which is one
@@ -52,7 +75,7 @@ pub fn file(given: &str, directory: &str) -> Result<String, PathError> {
     if given.is_empty() {
         return Err(PathError::Empty);
     }
-    let path = resolve(given, directory)?;
+    let path = within_workspace(resolve(given, directory)?)?;
     // "data/" would be a file named data: whoever wrote it means something else.
     let last = given.rsplit('/').next().unwrap_or_default();
     if path == WORKSPACE || matches!(last, "" | ".") {
@@ -91,11 +114,16 @@ fn resolve(given: &str, base: &str) -> Result<String, PathError> {
             }
         }
     }
-    if !is_within(&path, WORKSPACE) {
-        return Err(PathError::Outside);
-    }
     check_length(&path)?;
     Ok(path)
+}
+
+fn within_workspace(path: String) -> Result<String, PathError> {
+    if is_within(&path, WORKSPACE) {
+        Ok(path)
+    } else {
+        Err(PathError::Outside)
+    }
 }
 
 fn check_length(path: &str) -> Result<(), PathError> {
@@ -130,6 +158,26 @@ mod tests {
             file("./a//b/./c", "/workspace/d").unwrap(),
             "/workspace/d/a/b/c"
         );
+    }
+
+    #[test]
+    fn a_path_of_any_volume_is_taken_and_no_other() {
+        for (given, path) in [
+            ("a", "/workspace/a"),
+            ("/tmp", "/tmp"),
+            ("/home/sandbox/./x/", "/home/sandbox/x"),
+        ] {
+            assert_eq!(anywhere(given).as_deref(), Ok(path));
+        }
+        for (given, error) in [
+            ("", PathError::Empty),
+            ("/", PathError::OutsideVolumes),
+            ("/home", PathError::OutsideVolumes),
+            ("/tmpfile", PathError::OutsideVolumes),
+            ("/tmp/../etc", PathError::Parent),
+        ] {
+            assert_eq!(anywhere(given), Err(error), "{given:?}");
+        }
     }
 
     #[test]

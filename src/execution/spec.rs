@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
+use super::FileOperation;
+
 /// One program, with all that it gets and within its bounds.
 ///
 /// It carries its owner's secrets, so it cannot be printed; the same holds for [`Program`] and
@@ -23,11 +25,54 @@ pub struct Spec {
     pub limits: Limits,
     /// Whether stdin follows; if not, it is at its end from the start.
     pub stdin_open: bool,
+    /// The size of the terminal that it runs on, if it does. Then stdin is open.
+    pub terminal: Option<TerminalSize>,
     /// Written to the log beside the execution; not secret.
     pub labels: BTreeMap<String, String>,
+    /// The kind of sandbox that it runs in.
+    pub tenancy: Tenancy,
+}
+
+/// A terminal's size in characters, each from 1 to 4096.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u32,
+    /// Characters of a line.
+    pub columns: u32,
+}
+
+/// Whether a sandbox is one execution's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenancy {
+    /// It is, and is deleted with its end.
+    SingleUse,
+    /// It has been there before, lives on, and runs others meanwhile.
+    Named {
+        /// Memory of all of them together, in bytes: beyond it, the one that uses the most is ended.
+        memory_bytes: u64,
+    },
 }
 
 impl Spec {
+    /// A file operation, which takes input if it is to write, and ends in its own time.
+    #[must_use]
+    pub fn file_operation(operation: FileOperation) -> Self {
+        let takes_input = matches!(operation, FileOperation::Write { .. });
+        let mut spec = Self::rehearsal("");
+        spec.limits.timeout = Duration::from_secs(24 * 3600);
+        spec.limits.output_bytes = u64::MAX;
+        Self {
+            program: Program::File(operation),
+            stdin_open: takes_input,
+            // The agent's own memory is not counted.
+            tenancy: Tenancy::Named {
+                memory_bytes: u64::MAX,
+            },
+            ..spec
+        }
+    }
+
     /// A program in the agent's own `language`, which takes nothing and prints a line.
     pub(crate) fn rehearsal(language: &str) -> Self {
         Self {
@@ -50,7 +95,9 @@ impl Spec {
                 processes: 4096,
             },
             stdin_open: false,
+            terminal: None,
             labels: BTreeMap::new(),
+            tenancy: Tenancy::SingleUse,
         }
     }
 }
@@ -71,6 +118,8 @@ pub enum Program {
         /// The program, never empty, and its arguments; without NUL.
         args: Vec<String>,
     },
+    /// What the agent does itself.
+    File(FileOperation),
 }
 
 /// A file that is there when the program starts.

@@ -48,15 +48,19 @@ pub enum RefusalReason {
     QueueFull,
     /// It has waited as long as it may.
     QueueTimeout,
+    /// As much is done in its named sandbox as may be at once.
+    SandboxBusy,
     /// The server is shutting down.
     ShuttingDown,
     /// Its caller has as many executions under way as one caller may have.
     TooManyExecutions,
+    /// Its caller has as many named sandboxes as one caller may have.
+    TooManySandboxes,
 }
 
 impl RefusalReason {
     /// All that there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::AlreadyExists,
         Self::CallerGone,
         Self::CallerQueueFull,
@@ -64,8 +68,10 @@ impl RefusalReason {
         Self::NotOwner,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::SandboxBusy,
         Self::ShuttingDown,
         Self::TooManyExecutions,
+        Self::TooManySandboxes,
     ];
 
     /// Its label.
@@ -79,8 +85,10 @@ impl RefusalReason {
             Self::NotOwner => "not_owner",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::SandboxBusy => "sandbox_busy",
             Self::ShuttingDown => "shutting_down",
             Self::TooManyExecutions => "too_many_executions",
+            Self::TooManySandboxes => "too_many_sandboxes",
         }
     }
 }

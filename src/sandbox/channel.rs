@@ -58,6 +58,8 @@ impl Channel {
             .max_concurrent_reset_streams(MAX_RESETS)
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            // Between two programs of a sandbox that lives on, too.
+            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await?;
         let (open, ended) = watch::channel(());

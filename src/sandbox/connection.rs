@@ -89,13 +89,12 @@ impl Shared {
 
     /// Whether there is one that has not ended. One that is just being made does not count.
     pub(super) fn is_open(&self) -> bool {
-        let current = self.0.try_lock();
-        current.is_ok_and(|current| current.as_ref().is_some_and(|there| there.is_open()))
+        self.current().is_some_and(|there| there.is_open())
     }
 
-    /// The connection that there is, cut or not.
-    pub(super) async fn current(&self) -> Option<Arc<Connection>> {
-        self.0.lock().await.clone()
+    /// The connection that there is, cut or not; none while one is being made again.
+    pub(super) fn current(&self) -> Option<Arc<Connection>> {
+        self.0.try_lock().ok()?.clone()
     }
 
     /// One that has not ended and is not `failed`: another program's, or a new one.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     backend::{Death, SandboxId},
-    execution::{LostCause, Outcome, Spec, Usage},
+    execution::{LostCause, Outcome, Spec, Tenancy, TerminalSize, Usage},
     proto::agent::{Open, ToAgent, to_agent::Message},
 };
 
@@ -33,8 +33,10 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pauses between attempts, the first and the longest: each costs a process on the machine.
 const REATTACH_PAUSE: Duration = Duration::from_millis(100);
 const REATTACH_MAX_PAUSE: Duration = Duration::from_secs(1);
-/// A sandbox that cuts its own connection again and again is not worth more.
+/// A sandbox that cuts its own connection again and again is not worth more; what was whole for longer
+/// than this was not cut again and again.
 const MAX_REATTACHES: u32 = 20;
+const WHOLE: Duration = Duration::from_secs(60);
 
 /// What the caller sends to the program.
 pub enum Input {
@@ -44,6 +46,8 @@ pub enum Input {
     Close,
     /// A signal for the program's process group, 1 to 64.
     Signal(i32),
+    /// Another size of its terminal.
+    Resize(TerminalSize),
 }
 
 /// What the program sends to the caller.
@@ -76,8 +80,13 @@ pub struct Ended {
 
 /// The program was not confirmed to exist: another sandbox may be tried.
 #[derive(Debug, thiserror::Error)]
-#[error("the sandbox did not start the program: {0}")]
-pub struct NotConfirmed(pub String);
+#[error("the sandbox did not start the program: {reason}")]
+pub struct NotConfirmed {
+    /// Why.
+    pub reason: String,
+    /// Whether anything of it was sent: then it may run all the same, if the sandbox lives on.
+    pub was_sent: bool,
+}
 
 /// A program and its two ends.
 ///
@@ -121,10 +130,23 @@ impl Sandbox {
     /// See [`NotConfirmed`].
     pub async fn run<T: From<Event>>(&self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
         let mut progress = Progress::new(self.id.clone(), run.spec);
+        let execution_id = run.execution_id.to_owned();
+        let is_named = is_named(run.spec);
+        self.touch();
         let stop = progress.drive(self, run).await;
+        self.touch();
+        if is_named {
+            self.has_ended(execution_id, progress.exited.is_some())
+                .await;
+        }
         progress.drain();
         let outcome = match stop {
-            Stop::NotConfirmed(reason) => return Err(NotConfirmed(reason)),
+            Stop::NotConfirmed(reason) => {
+                return Err(NotConfirmed {
+                    reason,
+                    was_sent: progress.was_sent,
+                });
+            }
             Stop::Ended(outcome) => progress.verdict.take().unwrap_or(outcome),
         };
         Ok(progress.end(outcome))
@@ -137,6 +159,7 @@ impl Sandbox {
         execution_id: &str,
         progress: &mut Progress,
     ) -> Result<Link, String> {
+        let ended = self.ended().clone();
         let call = connection.call().await?;
         let credits = (1..)
             .zip(&progress.streams)
@@ -144,7 +167,9 @@ impl Sandbox {
         let open = Message::Open(Open {
             execution_id: execution_id.to_owned(),
             credits: credits.collect(),
+            ended: ended.clone(),
         });
+        progress.was_sent = true;
         // There is room: nothing was sent yet.
         let _ = call.to_agent.try_send(ToAgent {
             message: Some(open),
@@ -155,7 +180,9 @@ impl Sandbox {
         {
             let _ = call.to_agent.try_send(message);
         }
-        call.answered().await
+        let link = call.answered().await?;
+        self.forgotten(&ended);
+        Ok(link)
     }
 
     /// Reaches the agent again after a cut, however often it takes. `failed`: the connection that was
@@ -190,19 +217,24 @@ impl Sandbox {
 impl Progress {
     async fn drive<T: From<Event>>(&mut self, sandbox: &Sandbox, mut run: Run<'_, T>) -> Stop {
         let shared = sandbox.shared();
-        let mut connection = shared.current().await;
+        // One that is just being made again is waited for where stop, caller and death are looked at, too.
+        let mut connection = shared.current();
         let mut cut = false;
-        for _ in 0..=MAX_REATTACHES {
+        let mut reattaches = 0;
+        while reattaches <= MAX_REATTACHES {
             let link = self.link(sandbox, &shared, &mut connection, &mut run, cut);
             let mut link = match link.await {
                 Ok(link) => link,
                 Err(stop) => return stop,
             };
+            let linked_at = Instant::now();
             match self.follow(sandbox, &mut link, &mut run).await {
                 // Also when it was decided how it ends: what is left of it is still to come.
-                Ok(reason) if self.started.is_some() => {
+                Ok(reason) if self.started.is_some() || is_named(run.spec) => {
                     tracing::warn!(sandbox = %sandbox.id, %reason, "connection was cut");
                     cut = true;
+                    let was_whole = linked_at.elapsed() > WHOLE;
+                    reattaches = if was_whole { 1 } else { reattaches + 1 };
                 }
                 Ok(reason) => return self.cut_for_good(sandbox, reason).await,
                 Err(stop) => return stop,
@@ -226,25 +258,31 @@ impl Progress {
         // Cut or closed while nobody used it, and not opened again yet: nothing has been said over it.
         let open = connection.clone().filter(|it| !cut && it.is_open());
         let cut_before = !cut && open.is_none();
-        let (deadline, late) = if cut {
-            (
-                self.deadline,
-                Stop::Ended(Outcome::TimedOut(run.spec.limits.timeout)),
-            )
-        } else if cut_before {
-            let reason = format!("it could not be reached within {REATTACH_ATTEMPT:?}");
-            (
-                Instant::now() + REATTACH_ATTEMPT,
-                Stop::NotConfirmed(reason),
-            )
+        let (deadline, late) = if cut && self.started.is_some() {
+            let timed_out = Outcome::TimedOut(run.spec.limits.timeout);
+            (self.deadline, Stop::Ended(timed_out))
+        } else if cut || cut_before {
+            // A named sandbox is waited for until the reattaching is given up.
+            let limit = if is_named(run.spec) {
+                run.reattach_timeout + REATTACH_ATTEMPT
+            } else {
+                REATTACH_ATTEMPT
+            };
+            let reason = format!("it could not be reached within {limit:?}");
+            (Instant::now() + limit, Stop::NotConfirmed(reason))
         } else {
-            (Instant::now() + CONFIRM_TIMEOUT, not_confirmed())
+            let limit = confirm_timeout(run.spec, run.reattach_timeout);
+            (Instant::now() + limit, not_confirmed(limit))
         };
         let opening = async {
-            if let Some(open) = &open {
-                return sandbox.open(open, run.execution_id, self).await;
-            }
             let mut reason = "no answer".to_owned();
+            if let Some(open) = &open {
+                match sandbox.open(open, run.execution_id, self).await {
+                    // It was cut while nobody used it, and that was not seen before.
+                    Err(cut) if is_named(run.spec) => reason = cut,
+                    opened => return opened,
+                }
+            }
             let reattach =
                 sandbox.reattach(shared, connection, run.execution_id, self, &mut reason);
             let limit = run.reattach_timeout;
@@ -253,7 +291,7 @@ impl Progress {
         };
         tokio::select! {
             biased;
-            () = run.events.closed() => Err(Stop::Ended(caller_gone())),
+            () = run.events.closed(), if !is_named(run.spec) => Err(Stop::Ended(caller_gone())),
             reason = stopped(&mut run.stop), if undecided => {
                 Err(Stop::Ended(Outcome::Cancelled(reason)))
             }
@@ -276,10 +314,12 @@ impl Progress {
             input,
             events,
             stop,
+            reattach_timeout,
             ..
         } = run;
         // Until the whole start has been handed over, the deadline is the program's own.
         let mut confirming = false;
+        let confirm_within = confirm_timeout(spec, *reattach_timeout);
         loop {
             if let Some(exited) = &self.exited
                 && self.direct.as_ref().is_none_or(Direct::is_over)
@@ -288,16 +328,22 @@ impl Progress {
             }
             if self.outbound.is_empty() && self.started.is_none() && !confirming {
                 confirming = true;
-                self.deadline = Instant::now() + CONFIRM_TIMEOUT;
+                self.deadline = Instant::now() + confirm_within;
             }
             let give_up_at = self.direct.as_ref().and_then(Direct::give_up_at);
             tokio::select! {
                 biased;
-                () = events.closed() => return Err(Stop::Ended(caller_gone())),
+                // A sandbox of its own is deleted, which ends everything in it.
+                () = events.closed(), if self.verdict.is_none() || !is_named(spec) => {
+                    self.decide(caller_gone());
+                    if !is_named(spec) {
+                        return Err(Stop::Ended(caller_gone()));
+                    }
+                }
                 reason = stopped(stop), if self.verdict.is_none() => {
                     self.decide(Outcome::Cancelled(reason));
                 }
-                () = sleep_until(self.deadline) => self.late(spec)?,
+                () = sleep_until(self.deadline) => self.late(spec, *reattach_timeout)?,
                 message = link.from_agent.message(), if self.exited.is_none() => match message {
                     Ok(Some(message)) => {
                         let outputs = || sandbox.outputs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,10 +356,13 @@ impl Progress {
                     return Err(self.dead(&reason));
                 }
                 permit = events.reserve(), if self.has_event() => {
-                    if let (Ok(permit), Some(event)) = (permit, self.next_event()) {
+                    let event = self.next_event();
+                    // The event is dropped where nobody takes it any more.
+                    if let (Ok(permit), Some(event)) = (permit, event) {
                         permit.send(event.into());
-                        self.extend_credit();
+                        sandbox.touch();
                     }
+                    self.extend_credit();
                 }
                 (index, length) = Direct::read_into(&mut self.direct, &mut self.streams) => {
                     self.count(index, length);
@@ -325,8 +374,12 @@ impl Progress {
                     }
                 }
                 from_caller = input.recv(), if self.takes_input() => match from_caller {
-                    Some(Input::Data(data)) => self.outbound.input(data),
+                    Some(Input::Data(data)) => {
+                        self.outbound.input(data);
+                        sandbox.touch();
+                    }
                     Some(Input::Signal(number)) => self.outbound.signal(number),
+                    Some(Input::Resize(size)) => self.outbound.resize(size),
                     Some(Input::Close) => self.outbound.close_input(),
                     None => {
                         self.caller_done = true;
@@ -337,12 +390,13 @@ impl Progress {
         }
     }
 
-    fn late(&mut self, spec: &Spec) -> Result<(), Stop> {
+    fn late(&mut self, spec: &Spec, reattach_timeout: Duration) -> Result<(), Stop> {
         if let Some(verdict) = &self.verdict {
             return Err(Stop::Ended(verdict.clone()));
         }
         if self.started.is_none() {
-            return Err(not_confirmed());
+            let limit = confirm_timeout(spec, reattach_timeout);
+            return Err(not_confirmed(limit));
         }
         self.decide(Outcome::TimedOut(spec.limits.timeout));
         Ok(())
@@ -353,6 +407,11 @@ impl Progress {
             return Stop::NotConfirmed(reason.to_string());
         }
         Stop::Ended(match reason {
+            // Of several programs nobody knows which one it was.
+            Death::OutOfMemory if self.is_named => Outcome::Lost(
+                LostCause::Unknown,
+                "the programs in the sandbox used more memory together than it may have".into(),
+            ),
             Death::OutOfMemory => Outcome::OutOfMemory(self.memory_limit),
             Death::Infrastructure(reason) => {
                 Outcome::Lost(LostCause::InfrastructureEvent, reason.clone())
@@ -385,8 +444,22 @@ impl Progress {
     }
 }
 
-fn not_confirmed() -> Stop {
-    Stop::NotConfirmed(format!("no answer within {CONFIRM_TIMEOUT:?}"))
+fn is_named(spec: &Spec) -> bool {
+    matches!(spec.tenancy, Tenancy::Named { .. })
+}
+
+/// How long a start may take until it is confirmed. A named sandbox is never replaced by another one, and
+/// other programs may keep it busy.
+fn confirm_timeout(spec: &Spec, reattach_timeout: Duration) -> Duration {
+    if is_named(spec) {
+        reattach_timeout.max(CONFIRM_TIMEOUT)
+    } else {
+        CONFIRM_TIMEOUT
+    }
+}
+
+fn not_confirmed(limit: Duration) -> Stop {
+    Stop::NotConfirmed(format!("no answer within {limit:?}"))
 }
 
 fn caller_gone() -> Outcome {

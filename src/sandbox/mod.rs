@@ -8,7 +8,8 @@
 //! - `execution`: one program in it, across cut connections; `progress`: what is known of it
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
-//! - `files`: the output files that it says it has
+//! - `files`: the output files that it says it has; `operations`: what is done with files of one that
+//!   lives on
 
 mod call;
 mod channel;
@@ -18,6 +19,7 @@ mod execution;
 mod files;
 mod idle;
 mod inbox;
+mod operations;
 mod outbound;
 mod progress;
 
@@ -28,12 +30,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
 
 pub use self::{
     channel::Channel,
     execution::{Ended, Event, Input, NotConfirmed, Run},
     files::OutputChunk,
+    operations::{FileOutput, Operation, OperationError},
 };
 use self::{
     connection::{Connection, Shared},
@@ -43,13 +49,15 @@ use crate::{
     backend::{Backend, Death, OutputPipes, SandboxId, StartError, words},
     execution::{Outcome, Spec},
     metrics::Attempts,
-    proto::agent::{Language, PrepareRequest},
+    proto::agent::{ForgetRequest, Language, PrepareRequest},
 };
 
 /// The agent's own language (src/agent/rehearsal.rs).
 const REHEARSAL: &str = "rehearsal";
 /// Where the agent's program is, seen from itself.
 const AGENT: &str = "/proc/self/exe";
+/// How long an agent may take to end what was given up. One that takes longer hears of it again.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(5);
 /// What gVisor's kernel log begins with (pkg/sentry/kernel/syslog.go).
 const GVISOR_BOOT_LOG: &str = "Starting gVisor";
 
@@ -95,6 +103,10 @@ pub struct Sandbox {
     connected: watch::Sender<bool>,
     /// By their numbers, unless they are taken.
     outputs: Mutex<Vec<Option<OutputPipes>>>,
+    /// Executions that the agent may forget: it hears of them with the next one.
+    ended: Mutex<Vec<String>>,
+    /// When something was done in it last.
+    used: Mutex<Instant>,
     death: watch::Receiver<Option<Death>>,
     /// Where each attempt to reach it again counts.
     reattaches: Attempts,
@@ -122,11 +134,11 @@ impl Sandbox {
         preparation: &Preparation,
         reattaches: Attempts,
     ) -> Result<Self, StartFailure> {
-        let timeout = preparation.timeout;
+        let limit = preparation.timeout;
         let warm_up = Self::warm_up(backend, id, preparation, reattaches);
-        tokio::time::timeout(timeout, warm_up)
+        timeout(limit, warm_up)
             .await
-            .unwrap_or(Err(StartFailure::Timeout(timeout)))
+            .unwrap_or(Err(StartFailure::Timeout(limit)))
     }
 
     async fn warm_up(
@@ -221,6 +233,8 @@ impl Sandbox {
             connection: Mutex::new(Connected::Used(Arc::new(shared))),
             connected: watch::Sender::new(true),
             outputs: Mutex::default(),
+            ended: Mutex::default(),
+            used: Mutex::new(Instant::now()),
             death,
             reattaches: Attempts::default(),
         }
@@ -294,6 +308,47 @@ impl Sandbox {
         let shared = Arc::new(Shared::new(kept));
         *connection = Connected::Used(shared.clone());
         shared
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<String>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent need not know that execution any more. It hears of it with the next one or, where the
+    /// execution was given up and may still run, at once if that is possible.
+    async fn has_ended(&self, execution_id: String, has_exited: bool) {
+        self.ended().push(execution_id);
+        if has_exited {
+            return;
+        }
+        let Some(connection) = self.shared().current().filter(|it| it.is_open()) else {
+            return;
+        };
+        let ended = self.ended().clone();
+        let request = ForgetRequest {
+            ended: ended.clone(),
+        };
+        let mut agent = connection.channel.agent();
+        if let Ok(Ok(_)) = timeout(FORGET_TIMEOUT, agent.forget(request)).await {
+            self.forgotten(&ended);
+        }
+    }
+
+    /// The agent has heard of those.
+    fn forgotten(&self, heard: &[String]) {
+        self.ended().retain(|id| !heard.contains(id));
+    }
+
+    /// When something was done in it last: bytes of input or output passed, or an execution began or
+    /// ended.
+    #[must_use]
+    pub fn last_used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is done in it.
+    pub fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Resolves with the reason when the sandbox dies.

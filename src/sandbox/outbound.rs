@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::inbox::Violation;
-use crate::execution::{Program, Spec};
+use super::{inbox::Violation, operations};
+use crate::execution::{Program, Spec, Tenancy, TerminalSize};
 use crate::proto::agent::{
-    Acknowledged, Code, Command, Control, Credit, FileChunk, Input, Kill, Start, ToAgent,
-    control::Action, start, to_agent::Message,
+    Acknowledged, Code, Command, Control, Credit, FileChunk, Input, Kill, Named, Start, Terminal,
+    ToAgent, control::Action, start, to_agent::Message,
 };
 
 /// Input that the agent may have before the program takes it.
@@ -74,6 +74,10 @@ impl Outbound {
 
     pub(super) fn signal(&mut self, number: i32) {
         self.control(Action::Signal(number));
+    }
+
+    pub(super) fn resize(&mut self, size: TerminalSize) {
+        self.control(Action::Resize(terminal(size)));
     }
 
     pub(super) fn kill(&mut self) {
@@ -195,6 +199,13 @@ const fn message(message: Message) -> ToAgent {
     }
 }
 
+const fn terminal(size: TerminalSize) -> Terminal {
+    Terminal {
+        rows: size.rows,
+        columns: size.columns,
+    }
+}
+
 fn start_message(spec: &Spec) -> Start {
     let limits = &spec.limits;
     Start {
@@ -209,6 +220,9 @@ fn start_message(spec: &Spec) -> Start {
                 args: args.clone(),
             }),
             Program::Command { args } => start::Program::Command(Command { args: args.clone() }),
+            Program::File(operation) => {
+                start::Program::FileOperation(operations::message(operation))
+            }
         }),
         env: spec.env.clone().into_iter().collect(),
         working_directory: spec.working_directory.clone(),
@@ -218,5 +232,10 @@ fn start_message(spec: &Spec) -> Start {
         disk_bytes: limits.disk_bytes,
         processes: limits.processes,
         no_input: !spec.stdin_open,
+        terminal: spec.terminal.map(terminal),
+        named: match spec.tenancy {
+            Tenancy::SingleUse => None,
+            Tenancy::Named { memory_bytes } => Some(Named { memory_bytes }),
+        },
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     backend::{OutputPipes, SandboxId},
-    execution::{LostCause, Outcome, Spec, Usage},
+    execution::{LostCause, Outcome, Spec, Tenancy, Usage},
     proto::agent::{Exited, FromAgent, Output, Stream, exited, from_agent},
 };
 
@@ -43,6 +43,10 @@ pub(super) struct Progress {
     pub(super) deadline: Instant,
     /// The caller sends nothing any more.
     pub(super) caller_done: bool,
+    /// Whether the sandbox lives on, and runs others.
+    pub(super) is_named: bool,
+    /// Whether anything of it was handed to a connection.
+    pub(super) was_sent: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +75,8 @@ impl Progress {
             exited: None,
             deadline: Instant::now() + spec.limits.timeout,
             caller_done: false,
+            is_named: matches!(spec.tenancy, Tenancy::Named { .. }),
+            was_sent: false,
         }
     }
 

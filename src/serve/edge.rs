@@ -13,9 +13,12 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use super::{ServeError, tls};
 use crate::{
     access::Access,
-    api::{AccessLayer, ExecutionServer, Executions, PoolAdministration, Pools},
+    api::{AccessLayer, ExecutionServer, Executions, Files, PoolAdministration, Pools, Sandboxes},
     dispatch::Dispatcher,
-    proto::v1::{self, pool_service_server::PoolServiceServer},
+    proto::v1::{
+        self, file_service_server::FileServiceServer, pool_service_server::PoolServiceServer,
+        sandbox_service_server::SandboxServiceServer,
+    },
     reload::Reloaded,
 };
 
@@ -159,6 +162,13 @@ pub(super) fn services(
         dispatcher: dispatcher.clone(),
         pools: pools.clone(),
     };
+    let sandboxes = Sandboxes {
+        dispatcher: dispatcher.clone(),
+        pools: pools.clone(),
+    };
+    let files = Files {
+        dispatcher: dispatcher.clone(),
+    };
     let administration = PoolAdministration {
         dispatcher: dispatcher.clone(),
         pools: pools.clone(),
@@ -166,6 +176,8 @@ pub(super) fn services(
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(ExecutionServer::new(executions, MAX_MESSAGE))
+        .add_service(SandboxServiceServer::new(sandboxes).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(FileServiceServer::new(files))
         .add_service(PoolServiceServer::new(administration))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)

@@ -145,7 +145,9 @@ pub(crate) fn template(pool: &str, config: &PoolConfig) -> Result<Template, Serv
         workspace_bytes: config.volumes.workspace.bytes(),
         tmp_bytes: config.volumes.tmp.bytes(),
         home_bytes: config.volumes.home.bytes(),
-        active_deadline_seconds: (config.max_idle_age + config.limits.max.timeout).as_secs()
+        active_deadline_seconds: (config.max_idle_age
+            + config.limits.max.timeout.max(config.named.max_lifetime))
+        .as_secs()
             + SLACK_SECONDS,
     })
 }

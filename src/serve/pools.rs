@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ServeError, kubernetes, local};
 use crate::{
-    api::{PoolInfo, translate::PoolRules},
+    api::{
+        PoolInfo,
+        translate::{NamedRules, PoolRules},
+    },
     backend::{Backend, kubernetes::Cluster, local::Machine},
     config::{self, BackendConfig, BackendKind, PoolConfig},
-    dispatch::{CheckOwnership, SandboxProvision, Served},
+    dispatch::{CheckOwnership, NamedBounds, SandboxProvision, Served},
     execution::{LimitBounds, Limits},
     metrics::PoolMetrics,
     pool::{Pool, PoolSettings},
@@ -125,7 +128,13 @@ pub(super) fn start(
         max_idle_age: config.max_idle_age,
     };
     let pool = Pool::spawn(settings, Arc::new(provision), server);
-    Ok((Served { pool, metrics }, info))
+    let named = NamedBounds::new(config.named.max_lifetime, config.named.max_per_caller);
+    let served = Served {
+        pool,
+        metrics,
+        named,
+    };
+    Ok((served, info))
 }
 
 /// What makes a pool's sandboxes, and what the API tells of them.
@@ -142,6 +151,11 @@ pub(crate) fn provision(
             bounds: LimitBounds {
                 default: limits(&config.limits.default),
                 max: limits(&config.limits.max),
+            },
+            named: NamedRules {
+                default_lifetime: config.named.default_lifetime,
+                max_lifetime: config.named.max_lifetime,
+                default_idle_timeout: config.named.default_idle_timeout,
             },
         },
         preloads: languages

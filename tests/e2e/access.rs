@@ -13,6 +13,10 @@ const AGENTS: &str = "agents-token-0123456789";
 const OTHERS: &str = "others-token-0123456789";
 const OPERATOR: &str = "operator-token-0123456789";
 
+fn in_main(request: &mut v1::CreateSandboxRequest) {
+    request.pool = "main".into();
+}
+
 const POOL: &str = "[pools.main]\nmin_idle = 2\nmax_sandboxes = 4\n\
                     limits.default.queue_timeout = \"80s\"\nlanguages.bash = {}\n";
 
@@ -205,6 +209,84 @@ async fn one_callers_executions_are_limited_and_ids_are_each_callers_own() {
 }
 
 #[tokio::test]
+async fn a_sandbox_is_its_creator_s_alone_whatever_the_role() {
+    let tokens = TokenFile::new();
+    let server = tokens.server("");
+    let client = server.client().await;
+    let owner = with_token(&client, AGENTS);
+    let named = owner.named_with(in_main).await;
+    named.write("secret", b"x").await.unwrap();
+    let id = || named.id.clone();
+    for token in [OTHERS, OPERATOR] {
+        let other = with_token(&client, token);
+        let mut sandboxes = other.sandboxes.clone();
+        let listed = sandboxes.list_sandboxes(v1::ListSandboxesRequest::default());
+        assert_eq!(listed.await.unwrap().into_inner().sandboxes, []);
+        let extend = v1::ExtendSandboxRequest {
+            sandbox_id: id(),
+            lifetime: None,
+        };
+        let stat = v1::StatPathRequest {
+            sandbox_id: id(),
+            path: "secret".into(),
+        };
+        let read = v1::ReadFileRequest {
+            sandbox_id: id(),
+            path: "secret".into(),
+            ..Default::default()
+        };
+        let list = v1::ListDirectoryRequest {
+            sandbox_id: id(),
+            path: ".".into(),
+            ..Default::default()
+        };
+        let make = v1::MakeDirectoryRequest {
+            sandbox_id: id(),
+            path: "d".into(),
+            mode: 0,
+        };
+        let rename = v1::MovePathRequest {
+            sandbox_id: id(),
+            from: "secret".into(),
+            to: "mine".into(),
+            replace: true,
+        };
+        let remove = v1::RemovePathRequest {
+            sandbox_id: id(),
+            path: "secret".into(),
+            recursive: false,
+        };
+        let (content, written) = other.begin_write(named.file("secret"));
+        drop(content);
+        let mut files = other.files.clone();
+        for status in [
+            other.get_named(&named.id).await.unwrap_err(),
+            other.delete_named(&named.id).await.unwrap_err(),
+            other
+                .sandboxes
+                .clone()
+                .extend_sandbox(extend)
+                .await
+                .unwrap_err(),
+            bash("cat secret").within(&named.id).refused(&other).await,
+            files.stat_path(stat).await.unwrap_err(),
+            files.read_file(read).await.unwrap_err(),
+            files.list_directory(list).await.unwrap_err(),
+            files.make_directory(make).await.unwrap_err(),
+            files.move_path(rename).await.unwrap_err(),
+            files.remove_path(remove).await.unwrap_err(),
+            soon("a refusal", written).await.unwrap_err(),
+        ] {
+            // As for an id that never was.
+            let message = format!("there is no sandbox {:?} of this caller", named.id);
+            assert_tells_nothing(&status, Code::NotFound, &message);
+        }
+    }
+    assert_eq!(named.read("secret").await.unwrap(), b"x");
+    named.delete().await;
+}
+
+#[tokio::test]
 async fn sandpool_run_shows_the_token() {
     let tokens = TokenFile::new();
     let server = tokens.server("");
@@ -276,4 +358,23 @@ async fn a_service_accounts_token_is_let_in_where_the_cluster_vouches_for_it() {
         let status = list(&with_token(&client, &token)).await.unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
     }
+}
+
+#[tokio::test]
+async fn one_caller_keeps_no_more_than_the_pool_s_half() {
+    let server =
+        Server::with("[pools.main]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.bash = {}\n");
+    let server = server.start();
+    let client = server.client().await;
+    let named = client.named_with(in_main).await;
+    let status = client.try_named(in_main).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(
+        status.message().contains("pools.main.named.max_per_caller"),
+        "{status}"
+    );
+    // Others, and executions in fresh sandboxes, still have theirs.
+    bash("echo fresh").run(&client).await.printed("fresh\n");
+    named.delete().await;
+    client.named_with(in_main).await.delete().await;
 }

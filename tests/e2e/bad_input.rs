@@ -88,7 +88,7 @@ async fn an_unknown_pool_is_refused_beside_the_known_ones() {
     assert!(
         status
             .message()
-            .contains("\"nowhere\": use main, node, numpy, still, tight or watched"),
+            .contains("\"nowhere\": use main, named, node, numpy, still, tight or watched"),
         "{status}"
     );
 }

@@ -368,3 +368,30 @@ async fn the_servers_code_lies_on_huge_pages_where_the_machine_has_them() {
     server.terminate();
     server.end();
 }
+
+#[tokio::test]
+async fn named_sandboxes_end_with_the_server() {
+    let server = Server::with(
+        "[pools.main]\nmin_idle = 1\nmax_sandboxes = 4\nlanguages.bash = {}\n[shutdown]\ngrace = \"0s\"\n",
+    );
+    let server = server.start();
+    let client = server.client().await;
+    let _empty = client
+        .named_with(|request| request.pool = "main".into())
+        .await;
+    let used = client
+        .named_with(|request| request.pool = "main".into())
+        .await;
+    let running = ready(bash("echo ready; cat").within(&used.id), &client).await;
+    server.terminate();
+    let done = running.finish().await;
+    let Outcome::Cancelled(cancelled) = done.outcome() else {
+        panic!("{}", done.describe());
+    };
+    assert!(
+        cancelled.reason.contains("shutting down"),
+        "{}",
+        cancelled.reason
+    );
+    server.end();
+}

@@ -61,9 +61,11 @@ async fn pools_are_listed_with_what_they_allow() {
         .collect();
     assert_eq!(
         names,
-        ["main", "node", "numpy", "still", "tight", "watched"]
+        [
+            "main", "named", "node", "numpy", "still", "tight", "watched"
+        ]
     );
-    let numpy = pools[2].spec.as_ref().unwrap();
+    let numpy = pools[3].spec.as_ref().unwrap();
     let backend = if on_kubernetes() {
         "kubernetes"
     } else {

@@ -7,6 +7,7 @@
 //! - `bytes`: no byte of output or input is lost or doubled
 //! - `moments`: the moments at which a cut hurts most, and what is applied once
 //! - `lost`: sandboxes that are not reached again
+//! - `named`: several programs, and file operations, in one sandbox
 //! - `program`: a sandbox with a program; `relay`: the connections
 //!
 //! A connection that stalls for ever is ended by h2's keepalive after 30 s, which is too long for
@@ -18,5 +19,6 @@ mod agent;
 mod bytes;
 mod lost;
 mod moments;
+mod named;
 mod program;
 mod relay;

@@ -14,7 +14,7 @@ use sandpool::{
         Backend, SandboxId,
         local::{Cgroups, LocalBackend, Machine, StateDir, Template, Volumes},
     },
-    execution::{InputFile, Limits, Program, Spec},
+    execution::{InputFile, Limits, Program, Spec, Tenancy},
     metrics::Attempts,
     proto::agent::Language,
     sandbox::{Ended, Event, Input, NotConfirmed, Preparation, Run, Sandbox},
@@ -114,6 +114,8 @@ impl Plan {
                 },
                 stdin_open: true,
                 labels: Default::default(),
+                tenancy: Tenancy::SingleUse,
+                terminal: None,
             },
             reattach_timeout: Duration::from_secs(30),
             idle: IdleCut::None,
@@ -143,23 +145,7 @@ impl Plan {
         RUNTIME.block_on(async {
             let backend = Arc::new(Relayed::new(BACKEND.clone()));
             faults(&backend.faults);
-            static NEXT: AtomicU64 = AtomicU64::new(1);
-            let server = format!("{:08x}", std::process::id());
-            let id = SandboxId::new("t", &server, NEXT.fetch_add(1, Ordering::Relaxed));
-            let preparation = Preparation {
-                languages: vec![Language {
-                    name: "python".into(),
-                    preload: Vec::new(),
-                    spares: 1,
-                    interpreter: "/usr/bin/python3".into(),
-                }],
-                timeout: Duration::from_secs(60),
-                ..Preparation::default()
-            };
-            let reattaches = self.reattaches.clone();
-            let sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation, reattaches)
-                .await
-                .unwrap();
+            let (id, sandbox) = start(&backend, self.reattaches.clone()).await;
 
             assert!(sandbox.is_connected());
             let relays = &backend.faults;
@@ -219,6 +205,97 @@ impl Plan {
             result
         })
     }
+}
+
+/// A warm sandbox.
+async fn start(backend: &Arc<Relayed>, reattaches: Attempts) -> (SandboxId, Sandbox) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let server = format!("{:08x}", std::process::id());
+    let id = SandboxId::new("t", &server, NEXT.fetch_add(1, Ordering::Relaxed));
+    let preparation = Preparation {
+        languages: vec![Language {
+            name: "python".into(),
+            preload: Vec::new(),
+            spares: 1,
+            interpreter: "/usr/bin/python3".into(),
+        }],
+        timeout: Duration::from_secs(60),
+        ..Preparation::default()
+    };
+    let sandbox = Sandbox::start(backend.clone(), id.clone(), &preparation, reattaches);
+    (id, sandbox.await.unwrap())
+}
+
+/// Gives the test a sandbox that lives on, and what becomes of its connections.
+pub(crate) fn in_one_sandbox(
+    faults: impl FnOnce(&Faults),
+    test: impl AsyncFnOnce(&Sandbox, &Faults),
+) {
+    RUNTIME.block_on(async {
+        let backend = Arc::new(Relayed::new(BACKEND.clone()));
+        faults(&backend.faults);
+        let (id, sandbox) = start(&backend, Attempts::default()).await;
+        let test = test(&sandbox, &backend.faults);
+        tokio::time::timeout(Duration::from_secs(120), test)
+            .await
+            .expect("the test hangs");
+        backend.delete(&id).await.unwrap();
+    });
+}
+
+/// A program beside others: its output, and how it ended.
+pub(crate) async fn run_in(
+    sandbox: &Sandbox,
+    execution_id: &str,
+    plan: Plan,
+) -> (Result<Ended, NotConfirmed>, Vec<u8>) {
+    run_in_and_see(sandbox, execution_id, plan, |_| {}).await
+}
+
+/// The same; `see` is told all of stdout whenever more of it has come.
+pub(crate) async fn run_in_and_see(
+    sandbox: &Sandbox,
+    execution_id: &str,
+    mut plan: Plan,
+    see: impl Fn(&[u8]),
+) -> (Result<Ended, NotConfirmed>, Vec<u8>) {
+    plan.spec.tenancy = Tenancy::Named {
+        memory_bytes: 256 * MIB,
+    };
+    plan.spec.stdin_open = false;
+    let (_, mut input) = mpsc::channel(1);
+    let (to_client, mut events) = mpsc::channel::<Event>(4);
+    let (_stopper, stop) = watch::channel(None);
+    let run = async {
+        let run = Run {
+            execution_id,
+            spec: &plan.spec,
+            input: &mut input,
+            events: &to_client,
+            stop,
+            reattach_timeout: plan.reattach_timeout,
+        };
+        let ended = sandbox.run(run).await;
+        drop(to_client);
+        ended
+    };
+    let take = async {
+        let mut stdout = Vec::new();
+        while let Some(event) = events.recv().await {
+            if let Event::Stdout(data) = event {
+                stdout.extend_from_slice(&data);
+                see(&stdout);
+            }
+        }
+        stdout
+    };
+    let (mut ended, mut stdout) = tokio::join!(run, take);
+    for event in ended.iter_mut().flat_map(|ended| ended.rest.drain(..)) {
+        if let Event::Stdout(data) = event {
+            stdout.extend_from_slice(&data);
+        }
+    }
+    (ended, stdout)
 }
 
 fn template() -> Template {

@@ -1,9 +1,6 @@
 //! The program's pipes, read and written as fast as the other side takes it.
 
-use std::{
-    io::{self, PipeWriter},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use bytes::{BufMut, BytesMut};
 use tokio::{
@@ -14,7 +11,10 @@ use tokio::{
 };
 
 use super::{Execution, index};
-use crate::proto::agent::Stream;
+use crate::{
+    agent::{pipes::Stdin, terminal::Terminal},
+    proto::agent::Stream,
+};
 
 /// The smallest buffer that a pipe is read into, and the largest. The first is a small one, since fresh
 /// memory costs the agent more than anything: gVisor maps it in steps that wait for a processor, up to
@@ -26,8 +26,11 @@ const MIN_READ: usize = 4096;
 
 impl Execution {
     /// Gives the input to the program, as fast as it takes it.
-    pub(super) async fn feed(self: Arc<Self>, stdin: PipeWriter) {
-        let mut unused = Some(stdin);
+    pub(super) async fn feed(self: Arc<Self>, stdin: Stdin) {
+        let mut unused = match stdin {
+            Stdin::Pipe(pipe) => Some(pipe),
+            Stdin::Terminal(terminal) => return self.type_in(terminal).await,
+        };
         let mut stdin = None;
         loop {
             let next = {
@@ -54,6 +57,56 @@ impl Execution {
                 stdin = None;
             }
             self.change(|state| state.acknowledged.input_offset += data.len() as u64);
+        }
+    }
+
+    /// Types the input, as fast as it is taken.
+    async fn type_in(self: Arc<Self>, terminal: Terminal) {
+        while let Some(data) = self.take_input().await {
+            // What cannot be typed, since nobody has the terminal any more, is dropped.
+            let _ = terminal.write_all(&data).await;
+            self.has_taken(data.len());
+        }
+        let _ = terminal.write_all(Terminal::END_OF_FILE).await;
+    }
+
+    /// Reads what a terminal shows, as fast as there is credit, until nobody has it any more or, after the
+    /// program's end, `ended` says.
+    pub(super) async fn watch_terminal(
+        self: Arc<Self>,
+        terminal: Terminal,
+        mut ended: watch::Receiver<Option<Instant>>,
+    ) {
+        // What it has shown when the program ended is read, however long that takes.
+        let mut left_at_exit: Option<u64> = None;
+        loop {
+            let room = self.room(0).await;
+            let deadline = *ended.borrow_and_update();
+            if deadline.is_some() {
+                left_at_exit.get_or_insert_with(|| terminal.unread());
+            }
+            let over = async {
+                match deadline {
+                    Some(deadline) if left_at_exit == Some(0) => sleep_until(deadline).await,
+                    Some(_) | None => std::future::pending().await,
+                }
+            };
+            let read = tokio::select! {
+                biased;
+                () = over => return,
+                read = terminal.read(room.min(LARGEST_BUFFER)) => read,
+                _ = ended.changed(), if deadline.is_none() => continue,
+            };
+            match read {
+                Ok(piece) if !piece.is_empty() => {
+                    if let Some(left) = &mut left_at_exit {
+                        *left = left.saturating_sub(piece.len() as u64);
+                    }
+                    self.change(|state| state.push(0, piece));
+                }
+                // Linux says EIO once nobody has it any more.
+                Ok(_) | Err(_) => return,
+            }
         }
     }
 
@@ -112,7 +165,7 @@ impl Execution {
                     }
                     last_read = read;
                     let piece = buffer.split().freeze();
-                    self.change(|state| state.streams[index].push(piece));
+                    self.change(|state| state.push(index, piece));
                 }
             }
         }
@@ -123,7 +176,14 @@ impl Execution {
         loop {
             // Created before the look, so that no credit is missed.
             let credited = self.room.notified();
-            let room = self.state().streams[index].room();
+            let room = {
+                let state = self.state();
+                if state.abandoned {
+                    usize::MAX
+                } else {
+                    state.streams[index].room()
+                }
+            };
             if room > 0 {
                 return room;
             }

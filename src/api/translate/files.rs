@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::path::check_mode;
+
 use crate::{
     api::violations::{Violations, quoted},
     execution::{
@@ -18,12 +20,11 @@ pub const MAX_INPUT_FILES: usize = 1000;
 pub const MAX_OUTPUT_PATHS: usize = 100;
 
 const DEFAULT_MODE: u32 = 0o644;
-const MAX_MODE: u32 = 0o777;
 
 pub(super) fn input(
     given: Vec<v1::InputFile>,
     working_directory: &str,
-    disk_bytes: u64,
+    (limit, disk_bytes): (&str, u64),
     violations: &mut Violations,
 ) -> Vec<InputFile> {
     if given.len() > MAX_INPUT_FILES {
@@ -41,7 +42,7 @@ pub(super) fn input(
         violations.add(
             "files",
             format!(
-                "hold {bytes} bytes in all, over limits.disk_bytes, which is {disk_bytes} here: send less, or raise it as far as the pool allows"
+                "hold {bytes} bytes in all, over {limit}, which is {disk_bytes} here: send less, or raise it as far as the pool allows"
             ),
         );
     }
@@ -74,12 +75,7 @@ fn size(content: &Bytes) -> u64 {
 }
 
 fn mode(index: usize, given: u32, violations: &mut Violations) -> u32 {
-    if given > MAX_MODE {
-        violations.add(
-            format!("files[{index}].mode"),
-            format!("{given:#o} has more than permission bits: give at most {MAX_MODE:#o}"),
-        );
-    }
+    check_mode(format!("files[{index}].mode"), given, violations);
     if given == 0 { DEFAULT_MODE } else { given }
 }
 

@@ -69,6 +69,26 @@ pub(super) fn check(
     }
 }
 
+/// What a sandbox that lives on has for all its executions, none can ask for.
+pub(super) fn refuse_for_named(given: Option<&v1::Limits>, violations: &mut Violations) {
+    let Some(given) = given else { return };
+    if given.queue_timeout.is_some() {
+        violations.add(
+            "limits.queue_timeout",
+            "means nothing with sandbox_id, since that sandbox is there already: leave it out",
+        );
+    }
+    if given.disk_bytes != 0 {
+        violations.add(
+            "limits.disk_bytes",
+            format!(
+                "{} means nothing with sandbox_id, since its files are not this execution's alone: leave it out",
+                given.disk_bytes
+            ),
+        );
+    }
+}
+
 /// 0 is what the proto calls unset.
 fn amount<T: Copy + Default + Display + PartialOrd>(
     field: &str,
@@ -91,7 +111,7 @@ fn amount<T: Copy + Default + Display + PartialOrd>(
 }
 
 /// Converted by hand: prost's own conversions overflow at the ends of i64.
-fn duration(
+pub(super) fn duration(
     field: &str,
     given: Option<prost_types::Duration>,
     default: Duration,

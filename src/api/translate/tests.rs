@@ -41,6 +41,11 @@ fn rules() -> PoolRules {
     PoolRules {
         languages: vec!["bash".to_owned(), "python".to_owned()],
         bounds: LimitBounds { default, max },
+        named: NamedRules {
+            default_lifetime: Duration::from_secs(60),
+            max_lifetime: Duration::from_secs(3600),
+            default_idle_timeout: Duration::from_secs(60),
+        },
     }
 }
 
@@ -97,6 +102,8 @@ fn good() -> v1::ExecutionSpec {
             processes: 256,
         }),
         stdin_open: true,
+        terminal: None,
+        sandbox_id: String::new(),
         execution_id: "Job-7_a.b".to_owned(),
         labels: [("team".to_owned(), "résumé".to_owned())].into(),
     }

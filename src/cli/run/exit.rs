@@ -23,9 +23,9 @@ pub(super) const CANCELLED: u8 = SIGNALED + SIGINT;
 pub(super) const BROKEN_PIPE: u8 = SIGNALED + SIGPIPE;
 
 /// The exit code, and what is to be said beside it.
-pub(super) struct Exit {
-    pub(super) code: u8,
-    pub(super) message: Option<String>,
+pub(in crate::cli) struct Exit {
+    pub(in crate::cli) code: u8,
+    pub(in crate::cli) message: Option<String>,
 }
 
 impl Exit {
@@ -44,7 +44,7 @@ impl Exit {
     }
 
     /// `None` if the server did not say how it ended.
-    pub(super) fn of(finished: &Finished) -> Option<Self> {
+    pub(in crate::cli) fn of(finished: &Finished) -> Option<Self> {
         let exit = match finished.outcome.as_ref()? {
             // As the kernel: the lowest eight bits.
             Outcome::Exited(exited) => Self::quiet(exited.code.to_le_bytes()[0]),

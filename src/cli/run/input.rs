@@ -20,13 +20,13 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 /// A request with `event` in it.
-pub(super) fn request(event: Event) -> ExecuteRequest {
+pub(in crate::cli) fn request(event: Event) -> ExecuteRequest {
     ExecuteRequest { event: Some(event) }
 }
 
 /// Sends standard input as it comes, and its end. On a thread of its own, which nobody waits for:
 /// a read of a terminal cannot be interrupted.
-pub(super) fn forward_stdin(requests: mpsc::Sender<ExecuteRequest>) {
+pub(in crate::cli) fn forward_stdin(requests: mpsc::Sender<ExecuteRequest>) {
     thread::spawn(move || {
         let mut buffer = vec![0; CHUNK];
         loop {

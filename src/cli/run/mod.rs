@@ -16,7 +16,9 @@ use super::{
     client::{ClientError, ServerArgs},
 };
 use crate::config::ByteSize;
+pub(super) use exit::Exit;
 use files::FilesError;
+pub(super) use input::{forward_stdin, request};
 use spec::SpecError;
 
 /// What `--help` ends with.
@@ -39,6 +41,9 @@ pub(super) struct RunArgs {
     /// Take the sandbox from this pool instead of the server's default pool.
     #[arg(long)]
     pool: Option<String>,
+    /// Run in this sandbox, which lives on (see sandpool sandbox), instead of a fresh one.
+    #[arg(long, value_name = "ID", conflicts_with = "pool")]
+    sandbox: Option<String>,
     /// python, bash or node [default: by the file's ending or first line].
     #[arg(long, short, conflicts_with = "command")]
     language: Option<String>,

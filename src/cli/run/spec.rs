@@ -36,6 +36,7 @@ pub(super) fn build(args: &RunArgs) -> Result<ExecutionSpec, SpecError> {
         args.command || args.source.is_some() || args.args.first().is_none_or(|file| file != "-");
     Ok(ExecutionSpec {
         pool: args.pool.clone().unwrap_or_default(),
+        sandbox_id: args.sandbox.clone().unwrap_or_default(),
         program: Some(program(args)?),
         env: variables(&args.env)?,
         working_directory: args.workdir.clone().unwrap_or_default(),

@@ -1,8 +1,21 @@
 //! `sandpool` as people type it.
 
-use std::process::{Output, Stdio};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    process::{Output, Stdio},
+};
 
-use tokio::process::Command;
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+use tokio::{
+    process::{Child, Command},
+    task::spawn_blocking,
+};
 
 use super::{Server, soon};
 
@@ -22,4 +35,86 @@ pub fn sandpool(server: &Server, args: &[&str]) -> Command {
 /// What it has said at its end.
 pub async fn output(mut command: Command) -> Output {
     soon("the end of sandpool", command.output()).await.unwrap()
+}
+
+/// `sandpool` on a terminal, as a person has it.
+pub struct Typed {
+    child: Child,
+    master: File,
+    slave: OwnedFd,
+    seen: String,
+}
+
+impl Typed {
+    /// On a terminal of that size.
+    pub fn start(server: &Server, args: &[&str], rows: u16, columns: u16) -> Self {
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name, flags, Mode::empty()).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        let mut command = sandpool(server, args);
+        command
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .env("TERM", "xterm");
+        let child = command.spawn().unwrap();
+        let typed = Self {
+            child,
+            master: File::from(master),
+            slave,
+            seen: String::new(),
+        };
+        typed.resize(rows, columns);
+        typed
+    }
+
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.slave, size).unwrap();
+        if let Some(pid) = self.child.id() {
+            super::kill(pid as i32, libc::SIGWINCH);
+        }
+    }
+
+    /// Whether what is typed is echoed by the terminal itself, and sent by lines.
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.slave).unwrap().local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    pub fn type_in(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until the terminal shows that.
+    pub async fn until(&mut self, text: &str) -> &str {
+        while !self.seen.contains(text) {
+            let mut master = self.master.try_clone().unwrap();
+            let more = spawn_blocking(move || {
+                let mut piece = [0; 4096];
+                let read = master.read(&mut piece).unwrap();
+                String::from_utf8_lossy(&piece[..read]).into_owned()
+            });
+            self.seen += &soon(text, more).await.unwrap();
+        }
+        &self.seen
+    }
+
+    /// Waits for its end; its exit code.
+    pub async fn ended(&mut self) -> i32 {
+        let status = soon("the end of sandpool", self.child.wait())
+            .await
+            .unwrap();
+        status.code().expect("an exit code")
+    }
 }

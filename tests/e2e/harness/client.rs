@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use sandpool::proto::v1::{
-    execution_service_client::ExecutionServiceClient, pool_service_client::PoolServiceClient,
+    execution_service_client::ExecutionServiceClient, file_service_client::FileServiceClient,
+    pool_service_client::PoolServiceClient, sandbox_service_client::SandboxServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -23,6 +24,8 @@ pub struct Client {
     pub channel: Channel,
     pub executions: ExecutionServiceClient<Connection>,
     pub pools: PoolServiceClient<Connection>,
+    pub sandboxes: SandboxServiceClient<Connection>,
+    pub files: FileServiceClient<Connection>,
 }
 
 /// The header of that name, if there is one.
@@ -88,6 +91,8 @@ impl Client {
         Self {
             executions: ExecutionServiceClient::new(connection.clone())
                 .max_decoding_message_size(64 << 20),
+            sandboxes: SandboxServiceClient::new(connection.clone()),
+            files: FileServiceClient::new(connection.clone()),
             pools: PoolServiceClient::new(connection),
             channel,
         }

@@ -4,6 +4,7 @@
 //! - `shared`: one server for all tests that need nothing special, with a pool for each purpose
 //! - `spec`, `execution`: a program, and its messages in order
 //! - `cli`: `sandpool` as people type it
+//! - `named`: sandboxes that live on
 //! - `client`: connections to a server; `pools`: waiting for what a pool shows
 //! - `deployed`: the server that tests share, if it runs in the cluster
 //! - `host`, `cluster`: the sandboxes as the machine sees them, or a cluster
@@ -16,6 +17,7 @@ pub(crate) mod cluster;
 mod deployed;
 mod execution;
 mod host;
+mod named;
 mod pools;
 mod proxy;
 mod scrape;
@@ -26,10 +28,11 @@ mod spec;
 use std::{future::Future, time::Duration};
 
 pub use self::{
-    cli::{output, sandpool},
+    cli::{Typed, output, sandpool},
     client::Client,
     execution::{Done, Execution},
     host::{HeldAtItsEnd, kill},
+    named::content,
     pools::{next_that, occupy, ready},
     proxy::Proxy,
     scrape::Scrape,

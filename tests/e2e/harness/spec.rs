@@ -59,11 +59,23 @@ impl Spec {
         self
     }
 
+    /// In a sandbox that lives on.
+    pub fn within(mut self, sandbox: &str) -> Self {
+        self.message.sandbox_id = sandbox.into();
+        self
+    }
+
     pub fn args(mut self, args: &[&str]) -> Self {
         let Some(v1::execution_spec::Program::Code(code)) = &mut self.message.program else {
             panic!("a command has its arguments already");
         };
         code.args = args.iter().map(|&arg| arg.into()).collect();
+        self
+    }
+
+    /// On a terminal of that size; what is typed follows through [`Execution::send`].
+    pub fn terminal(mut self, rows: u32, columns: u32) -> Self {
+        self.message.terminal = Some(v1::Terminal { rows, columns });
         self
     }
 

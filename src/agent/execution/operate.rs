@@ -1,0 +1,88 @@
+//! An execution whose program is the agent itself: a file operation.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Execution, State};
+use crate::{
+    agent::operations,
+    proto::agent::{Exited, FileOperation, FileStatus, Started, exited::End},
+};
+
+/// What is said of a failure at most, in bytes: less than there always is room for.
+const MAX_WORDS: usize = 1024;
+
+impl Execution {
+    /// Starts it, as a task that ends with the operation, when it is killed, or with the sandbox.
+    pub(super) fn operate(self: &Arc<Self>, operation: FileOperation, no_input: bool) {
+        self.change(|state| {
+            state.input_ended |= no_input;
+            state.started = Some(Started {
+                warm: true,
+                direct_output: None,
+            });
+        });
+        let execution = self.clone();
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                biased;
+                () = execution.killed.notified() => End::Signal(libc::SIGKILL),
+                done = operations::perform(&execution, operation) => match done {
+                    Ok(()) => End::Code(FileStatus::Ok.into()),
+                    Err(failure) => {
+                        let words = failure.words.as_bytes();
+                        let words = &words[..words.len().min(MAX_WORDS)];
+                        if !words.is_empty() {
+                            let words = Bytes::copy_from_slice(words);
+                            execution.change(|state| state.push(1, words));
+                        }
+                        End::Code(failure.status.into())
+                    }
+                },
+            };
+            execution.change(|state| state.operated(end));
+        });
+    }
+
+    /// Adds to stdout, as fast as there is credit.
+    pub(in crate::agent) async fn put(&self, mut data: Bytes) {
+        while !data.is_empty() {
+            let now = data.split_to(self.room(0).await.min(data.len()));
+            self.change(|state| state.push(0, now));
+        }
+    }
+
+    /// The next bytes of stdin; none at its end.
+    pub(in crate::agent) async fn take_input(&self) -> Option<Bytes> {
+        loop {
+            let (next, ended) = {
+                let mut state = self.state();
+                (state.input.pop_front(), state.input_ended)
+            };
+            if next.is_some() || ended {
+                return next;
+            }
+            self.input.notified().await;
+        }
+    }
+
+    /// So many bytes of stdin need not be kept any more.
+    pub(in crate::agent) fn has_taken(&self, length: usize) {
+        self.change(|state| state.acknowledged.input_offset += length as u64);
+    }
+}
+
+impl State {
+    fn operated(&mut self, end: End) {
+        // Nobody reads input any more.
+        self.input.clear();
+        self.acknowledged.input_offset = self.input_received;
+        self.exited = Some(Exited {
+            end: Some(end),
+            stdout_bytes: self.streams[0].end(),
+            stderr_bytes: self.streams[1].end(),
+            ..Exited::default()
+        });
+    }
+}

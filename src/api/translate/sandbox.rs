@@ -1,0 +1,120 @@
+//! Named sandboxes: from what is asked for to what is made, and to what is told of it.
+
+use std::time::{Duration, SystemTime};
+
+use super::{NamedRules, PoolRules, environment, files, limits, outcome};
+use crate::{
+    api::violations::{InvalidRequest, Violations},
+    dispatch::{NamedSandbox, NewSandbox},
+    execution::paths::WORKSPACE,
+    proto::v1,
+};
+
+/// The longest time that means something: more than any pool allows.
+const ENDLESS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Checks `request` against the rules of its pool, whose name is `pool`.
+///
+/// # Errors
+/// Everything that is wrong, by field.
+pub fn new(
+    request: v1::CreateSandboxRequest,
+    pool: String,
+    caller: String,
+    rules: &PoolRules,
+) -> Result<NewSandbox, InvalidRequest> {
+    let mut violations = Violations::default();
+    let NamedRules {
+        default_lifetime,
+        max_lifetime,
+        default_idle_timeout,
+    } = rules.named;
+    let lifetime = limits::duration(
+        "lifetime",
+        request.lifetime,
+        default_lifetime,
+        max_lifetime,
+        &mut violations,
+    );
+    let idle_timeout = limits::duration(
+        "idle_timeout",
+        request.idle_timeout,
+        default_idle_timeout,
+        max_lifetime,
+        &mut violations,
+    );
+    let bounds = &rules.bounds;
+    let wait = limits::duration(
+        "queue_timeout",
+        request.queue_timeout,
+        bounds.default.queue_timeout,
+        bounds.max.queue_timeout,
+        &mut violations,
+    );
+    let env = environment::env(request.env, &mut violations);
+    let files = files::input(
+        request.files,
+        WORKSPACE,
+        ("the size of the pool's volumes", bounds.max.disk_bytes),
+        &mut violations,
+    );
+    let labels = environment::labels(request.labels, &mut violations);
+    if !violations.is_empty() {
+        return Err(InvalidRequest::from(violations).within(""));
+    }
+    Ok(NewSandbox {
+        caller,
+        pool,
+        lifetime,
+        idle_timeout,
+        env,
+        files,
+        labels,
+        wait,
+    })
+}
+
+/// How much more time is asked for.
+///
+/// # Errors
+/// When it is no time.
+pub fn extension(given: Option<prost_types::Duration>) -> Result<Duration, InvalidRequest> {
+    let mut violations = Violations::default();
+    let time = limits::duration("lifetime", given, Duration::ZERO, ENDLESS, &mut violations);
+    if violations.is_empty() && time.is_zero() {
+        violations.add(
+            "lifetime",
+            "is missing: say how long the sandbox shall live from now on",
+        );
+    }
+    if violations.is_empty() {
+        Ok(time)
+    } else {
+        Err(InvalidRequest::from(violations).within(""))
+    }
+}
+
+/// What its caller is told of it.
+#[must_use]
+pub fn message(sandbox: &NamedSandbox) -> v1::Sandbox {
+    let (created, expires) = sandbox.times();
+    v1::Sandbox {
+        sandbox_id: sandbox.id().to_string(),
+        pool: sandbox.pool().to_owned(),
+        labels: sandbox.labels().clone().into_iter().collect(),
+        create_time: timestamp(created),
+        expire_time: timestamp(expires),
+        idle_timeout: outcome::duration(sandbox.idle_timeout()),
+        executions: u32::try_from(sandbox.running()).unwrap_or(u32::MAX),
+    }
+}
+
+/// `None` only before 1970.
+fn timestamp(time: SystemTime) -> Option<prost_types::Timestamp> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(prost_types::Timestamp {
+        seconds: i64::try_from(since.as_secs()).ok()?,
+        // Below 1,000,000,000.
+        nanos: since.subsec_nanos() as i32,
+    })
+}

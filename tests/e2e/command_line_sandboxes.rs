@@ -1,0 +1,133 @@
+//! `sandpool sandbox`, `sandpool run --sandbox` and `sandpool cp`, as docs/sandboxes.md has them.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use crate::harness::*;
+
+async fn sandpool_says(server: &Server, args: &[&str]) -> String {
+    let output = output(sandpool(server, args)).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn sandpool_fails(server: &Server, args: &[&str]) -> String {
+    let output = output(sandpool(server, args)).await;
+    assert_eq!(output.status.code(), Some(1), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_sandbox_is_created_used_listed_extended_and_deleted() {
+    let (server, _client) = main_pool().await;
+    let label = format!("task=cli-{}", std::process::id());
+    let create = [
+        "sandbox",
+        "create",
+        "--pool",
+        "named",
+        "--lifetime",
+        "1h",
+        "--label",
+        &label,
+        "--env",
+        "WHO=me",
+    ];
+    let id = sandpool_says(&server, &create).await.trim().to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("sales.csv"), "region,amount\nwest,2\neast,1\n").unwrap();
+    fs::set_permissions(at("sales.csv"), fs::Permissions::from_mode(0o600)).unwrap();
+    sandpool_says(&server, &["cp", &at("sales.csv"), &format!("{id}:")]).await;
+    let source =
+        "sort sales.csv > sorted.csv; chmod 640 sorted.csv; echo $WHO; stat -c %a sales.csv";
+    let run = ["run", "--sandbox", &id, "--language", "bash", "-c", source];
+    assert_eq!(sandpool_says(&server, &run).await, "me\n600\n");
+    sandpool_says(&server, &["cp", &format!("{id}:sorted.csv"), &at("")]).await;
+    let copied = fs::read_to_string(at("sorted.csv")).unwrap();
+    assert_eq!(copied, "east,1\nregion,amount\nwest,2\n");
+    let mode = fs::metadata(at("sorted.csv")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+
+    let listed = sandpool_says(&server, &["sandbox", "list", "--label", &label]).await;
+    let [head, row] = listed.lines().collect::<Vec<_>>()[..] else {
+        panic!("{listed}");
+    };
+    assert!(head.starts_with("SANDBOX"), "{head}");
+    assert!(row.starts_with(&id) && row.ends_with(&label), "{row}");
+    let extended = sandpool_says(&server, &["sandbox", "extend", &id, "2h"]).await;
+    assert_ne!(extended.lines().nth(1), Some(row));
+    sandpool_says(&server, &["sandbox", "delete", &id]).await;
+    let gone = sandpool_fails(&server, &["sandbox", "get", &id]).await;
+    assert!(
+        gone.contains("NOT_FOUND") && gone.contains("deleted by its caller"),
+        "{gone}"
+    );
+}
+
+#[tokio::test]
+async fn a_shell_is_a_terminal_and_takes_its_sandbox_along() {
+    let server =
+        Server::with("[pools.main]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.bash = {}\n");
+    let server = server.start();
+    let client = server.client().await;
+    let mut shell = Typed::start(&server, &["shell", "--pool", "main"], 30, 100);
+    shell.until("$ ").await;
+    assert!(!shell.is_cooked());
+    shell.type_in("stty size; echo $TERM $((6*7))\r");
+    shell.until("30 100\r\nxterm 42\r\n").await;
+    shell.resize(40, 120);
+    // The size is on its way, and so is what is typed: the first comes first.
+    shell.type_in("stty size\r");
+    shell.until("40 120\r\n").await;
+    // To what runs in there, and not to sandpool.
+    shell.type_in("sh -c 'echo started; exec sleep 1000'\r");
+    // What is typed has no line end there.
+    shell.until("started\r\n").await;
+    shell.type_in("\x03");
+    shell.type_in("exit 7\r");
+    assert_eq!(shell.ended().await, 7);
+    assert!(shell.is_cooked(), "the terminal is as it was");
+    client.wait_full("main").await;
+
+    let piped = output(sandpool(&server, &["shell"])).await;
+    assert_eq!(piped.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&piped.stderr).contains("stdin is not a terminal"));
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_says_why_and_leaves_nothing() {
+    let (server, client) = main_pool().await;
+    let named = client.named().await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for (from, to, words) in [
+        (
+            format!("{}:nothing", named.id),
+            at("x"),
+            "NOT_FOUND: there is no such path",
+        ),
+        (
+            at("nothing"),
+            format!("{}:x", named.id),
+            "No such file or directory",
+        ),
+        (at(""), format!("{}:x", named.id), "is a directory"),
+        (at("x"), at("y"), "one of the two must be SANDBOX:PATH"),
+        (
+            format!("{}:/etc/passwd", named.id),
+            at("x"),
+            "INVALID_ARGUMENT",
+        ),
+        (
+            "no-such:x".to_owned(),
+            at("x"),
+            "NOT_FOUND: there is no sandbox \"no-such\"",
+        ),
+    ] {
+        let said = sandpool_fails(&server, &["cp", &from, &to]).await;
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    named.delete().await;
+}
