@@ -10,7 +10,7 @@ const PUBLIC: [&str; 4] = [
 ];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.
-const SECRET: [&str; 12] = [
+const SECRET: [&str; 13] = [
     ".sandpool.v1.Code",
     ".sandpool.v1.Command",
     ".sandpool.v1.CreateSandboxRequest",
@@ -23,6 +23,7 @@ const SECRET: [&str; 12] = [
     ".sandpool.v1.RunRequest",
     ".sandpool.v1.RunResponse",
     ".sandpool.v1.WriteFileRequest",
+    ".sandpool.v1.WriteInputRequest",
 ];
 const AGENT: [&str; 1] = ["sandpool/agent/v1/agent.proto"];
 

@@ -172,6 +172,8 @@ fn start_pools(
         known: KnownSettings {
             remembered: config.executions.remembered as usize,
             remember_for: config.executions.remember_for,
+            kept_output: config.executions.kept_output.bytes() as usize,
+            kept_output_total: config.executions.kept_output_total.bytes(),
         },
         max_concurrent_per_caller: config.executions.max_concurrent_per_caller,
         reattach_timeout: config.backend.reattach_timeout,

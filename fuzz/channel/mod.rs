@@ -257,5 +257,6 @@ fn spec(stdin_open: bool) -> Spec {
         labels: Default::default(),
         tenancy: Tenancy::SingleUse,
         terminal: None,
+        keep_after_disconnect: None,
     }
 }

@@ -35,6 +35,8 @@ struct State {
     watched: HashMap<Mark, Watched>,
     /// Whether a task looks.
     looking: bool,
+    /// When one was ended since all had too much: what it had is free a little later.
+    ended_at: Option<Instant>,
 }
 
 struct Watched {
@@ -135,9 +137,12 @@ impl Shares {
     /// Asks all processes, and tells the executions that have too much.
     fn ask(&self, all: u64) {
         let memory = memory_by_mark();
-        let mut state = self.state();
+        let State {
+            watched, ended_at, ..
+        } = &mut *self.state();
         let mut most: Option<(u64, Mark)> = None;
-        for (mark, it) in &mut state.watched {
+        let mut one_ends = false;
+        for (mark, it) in watched.iter_mut() {
             let memory = memory.get(mark).copied().unwrap_or(0);
             // Shared pages count for each process, so that the sum may be more than there is.
             let memory = memory.saturating_sub(it.before).min(all);
@@ -145,12 +150,18 @@ impl Shares {
             if memory > it.limit {
                 it.pass(it.limit);
             }
+            // One at a time: what it has is free once it has ended.
+            one_ends |= it.passed.is_none();
             if all > it.all_limit && most.is_none_or(|(most, _)| memory > most) {
                 most = Some((memory, *mark));
             }
         }
-        if let Some(it) = most.and_then(|(_, mark)| state.watched.get_mut(&mark)) {
+        if one_ends || ended_at.is_some_and(|at| at.elapsed() < ASK_EVERY) {
+            return;
+        }
+        if let Some(it) = most.and_then(|(_, mark)| watched.get_mut(&mark)) {
             it.pass(it.all_limit);
+            *ended_at = Some(Instant::now());
         }
     }
 }

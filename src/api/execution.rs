@@ -9,6 +9,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, metadata::Metadata
 use super::{
     Pools,
     access::identity,
+    attach::tell,
     input::{Accepted, Input as InputOrder},
     sandboxes::pool_of,
     status::Refusal,
@@ -17,7 +18,7 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    dispatch::{Admission, Dispatcher},
+    dispatch::{Admitted, Dispatcher, Record, Sink, Told},
     proto::v1::{self, execution_service_server::ExecutionService},
     sandbox::Input,
 };
@@ -61,7 +62,7 @@ impl Executions {
         request: v1::ExecutionSpec,
         root: &'static str,
         call: Call,
-    ) -> Result<(Admission, String, String), Status> {
+    ) -> Result<(Admitted, String, String), Status> {
         let sandbox = match request.sandbox_id.as_str() {
             "" => None,
             id => Some(
@@ -125,20 +126,36 @@ impl ExecutionService for Executions {
             // Whatever else comes first was refused by the order.
             return Err(Status::internal("the first message was not refused"));
         };
-        let (admission, execution_id, pool) = self.admit(*start, "start", call).await?;
+        let (admitted, execution_id, pool) = self.admit(*start, "start", call).await?;
 
+        let (refused, refusal) = mpsc::channel(1);
+        // A message that is refused ends the call and, unless it outlives that, the program.
+        let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
+        let admission = match admitted {
+            Admitted::New(admission) if !admission.outlives_its_call() => admission,
+            kept => {
+                let record = start_kept(kept);
+                if let Some(to_program) = record.input() {
+                    // Ends with the call.
+                    tokio::spawn(forward_input(messages, order, to_program, refused));
+                }
+                let responses = UntilFinished {
+                    stream: tell(record.attach([0, 0])).merge(refusals),
+                    finished: false,
+                };
+                return Ok(Response::new(Box::pin(responses)));
+            }
+        };
         let (to_client, updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);
-        let (refused, refusal) = mpsc::channel(1);
         // Ends with the call: when the client goes away or the program ends.
         tokio::spawn(forward_input(messages, order, to_program, refused));
         // Owned by the dispatcher, which waits for it or ends it at shutdown.
-        tokio::spawn(admission.run(input, to_client));
+        let record = admission.record().clone();
+        tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
 
         let updates = ReceiverStream::new(updates)
             .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
-        // A message that is refused ends the call, and with it the program.
-        let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
         let responses = UntilFinished {
             stream: updates.merge(refusals),
             finished: false,
@@ -158,7 +175,29 @@ impl ExecutionService for Executions {
         let call = Call::new(&metadata, &extensions)?;
         let mut start = request.spec.unwrap_or_default();
         start.stdin_open |= !request.stdin.is_empty() || start.terminal.is_some();
-        let (admission, execution_id, pool) = self.admit(start, "spec", call).await?;
+        let (admitted, execution_id, pool) = self.admit(start, "spec", call).await?;
+        let mut whole = Whole::new(execution_id, pool, request.text);
+        let admission = match admitted {
+            Admitted::New(admission) if !admission.outlives_its_call() => admission,
+            kept => {
+                let is_new = matches!(kept, Admitted::New(_));
+                let record = start_kept(kept);
+                if let Some(input) = record.input().filter(|_| is_new) {
+                    // There is room for both.
+                    let _ = input.try_send(Input::Data(request.stdin));
+                    let _ = input.try_send(Input::Close);
+                }
+                let mut reader = record.attach([0, 0]);
+                while let Some(told) = reader.next().await {
+                    match told {
+                        Told::Update(update) => whole.add(update),
+                        Told::Gap { stream, bytes, .. } => whole.miss(stream, bytes),
+                    }
+                }
+                let whole = whole.response().map(Response::new);
+                return whole.ok_or_else(|| Refusal::AttachedElsewhere.into());
+            }
+        };
 
         let (to_client, mut updates) = mpsc::channel(UPDATES);
         let (to_program, input) = mpsc::channel(INPUTS);
@@ -166,9 +205,9 @@ impl ExecutionService for Executions {
         let _ = to_program.try_send(Input::Data(request.stdin));
         drop(to_program);
         // When the client goes away, this call's future is dropped, and with it `updates`.
-        tokio::spawn(admission.run(input, to_client));
+        let record = admission.record().clone();
+        tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
 
-        let mut whole = Whole::new(execution_id, pool, request.text);
         while let Some(update) = updates.recv().await {
             whole.add(update);
         }
@@ -176,6 +215,49 @@ impl ExecutionService for Executions {
             .response()
             .map(Response::new)
             .ok_or_else(|| Status::internal("the execution ended without an outcome"))
+    }
+
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<v1::ExecuteResponse, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = &identity(request.extensions()).map_err(Refusal::from)?.name;
+        let told = self.attach_to(caller, request.get_ref())?;
+        Ok(Response::new(Box::pin(told)))
+    }
+
+    async fn write_input(
+        &self,
+        request: Request<v1::WriteInputRequest>,
+    ) -> Result<Response<v1::WriteInputResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let caller = &identity(&extensions).map_err(Refusal::from)?.name;
+        self.write_to(caller, request).await
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<v1::ListExecutionsRequest>,
+    ) -> Result<Response<v1::ListExecutionsResponse>, Status> {
+        let caller = &identity(request.extensions()).map_err(Refusal::from)?.name;
+        Ok(Response::new(self.list(caller, request.get_ref())))
+    }
+}
+
+/// Starts what is new, and goes on without its call. Whatever is kept of it is read from its record.
+fn start_kept(admitted: Admitted) -> Arc<Record> {
+    match admitted {
+        Admitted::Known(record) => record,
+        Admitted::New(admission) => {
+            let record = admission.record().clone();
+            let (to_program, input) = mpsc::channel(INPUTS);
+            record.set_input(to_program);
+            // Owned by the dispatcher, which waits for it or ends it at shutdown.
+            tokio::spawn(admission.run(input, Sink::Kept(record.clone())));
+            record
+        }
     }
 }
 

@@ -95,6 +95,15 @@ enum Stage {
     StdinClosed,
 }
 
+/// Checks the number of a signal.
+pub(super) fn signal(number: i32) -> Result<i32, InputError> {
+    if SIGNALS.contains(&number) {
+        Ok(number)
+    } else {
+        Err(InputError::UnknownSignal(number))
+    }
+}
+
 impl Input {
     /// A call that has sent nothing yet.
     #[must_use]
@@ -140,12 +149,7 @@ impl Input {
             (
                 Stage::StdinNeverOpen | Stage::StdinOpen | Stage::StdinClosed,
                 Event::Signal(signal),
-            ) => {
-                if !SIGNALS.contains(&signal.number) {
-                    return Err(InputError::UnknownSignal(signal.number));
-                }
-                Ok(Accepted::Signal(signal.number))
-            }
+            ) => self::signal(signal.number).map(Accepted::Signal),
             (
                 Stage::StdinNeverOpen | Stage::StdinOpen | Stage::StdinClosed,
                 Event::Resize(size),

@@ -1,6 +1,7 @@
 //! The gRPC edge: requests are checked and translated here, and errors become statuses.
 //!
 //! `execution.rs`, `sandboxes.rs`, `files.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
+//! `attach.rs` is what the first has for executions that outlive their calls.
 //! `service.rs` makes an HTTP service of the first, with the encoding in `answers.rs`.
 //! `access.rs` lets calls in before any of them sees one.
 //! `translate.rs` turns a public ExecutionSpec into a checked one, `violations.rs` collects what
@@ -10,6 +11,7 @@
 
 mod access;
 mod answers;
+mod attach;
 mod execution;
 mod files;
 pub mod input;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     access::Denied,
     dispatch::{
-        AlreadyExists, LivesTooLong, NoSandbox, NotCreated, Refused, SandboxBusy,
+        AlreadyExists, LivesTooLong, NoExecution, NoSandbox, NotCreated, Refused, SandboxBusy,
         TooManyExecutions, TooManySandboxes,
     },
     execution::FileStatus,
@@ -64,6 +64,15 @@ pub enum Refusal {
     /// There is no such sandbox, or it is another caller's.
     #[error("there is no sandbox {} of this caller{}", quoted(&.0.id), .0.why())]
     NoSandbox(#[from] NoSandbox),
+    /// The caller has no such execution, or none any more.
+    #[error(transparent)]
+    NoExecution(#[from] NoExecution),
+    /// An execution takes no input but its own call's, or has ended.
+    #[error("it has ended, or takes input only from its own call: see keep_after_disconnect")]
+    TakesNoInput,
+    /// Another call reads the execution now.
+    #[error("another call has attached to this execution: attach again to go on")]
+    AttachedElsewhere,
     /// Enough is done in the sandbox.
     #[error(transparent)]
     SandboxBusy(#[from] SandboxBusy),
@@ -115,7 +124,8 @@ impl Refusal {
             Self::Denied(Denied::NotAllowed) => Code::PermissionDenied,
             Self::Denied(Denied::Unavailable) => Code::Unavailable,
             Self::Invalid(_) | Self::Input(_) => Code::InvalidArgument,
-            Self::UnknownPool { .. } | Self::NoSandbox(_) => Code::NotFound,
+            Self::UnknownPool { .. } | Self::NoSandbox(_) | Self::NoExecution(_) => Code::NotFound,
+            Self::TakesNoInput => Code::FailedPrecondition,
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::TooManyExecutions(_)
             | Self::TooManySandboxes(_)
@@ -128,7 +138,9 @@ impl Refusal {
             Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown)
             | Self::NotOwner(_)
             | Self::Operation(OperationError::Lost(_)) => Code::Unavailable,
-            Self::Operation(OperationError::Cancelled(_)) => Code::Aborted,
+            Self::Operation(OperationError::Cancelled(_)) | Self::AttachedElsewhere => {
+                Code::Aborted
+            }
             Self::Operation(OperationError::Failed(status, _)) => file_code(*status),
             Self::LivesTooLong(_)
             | Self::Resize(ResizeError::NoSandboxes | ResizeError::MinIdleAboveMax { .. }) => {
@@ -167,6 +179,9 @@ impl From<Refusal> for Status {
             | Refusal::TooManySandboxes(_)
             | Refusal::SandboxBusy(_)
             | Refusal::NoSandbox(_)
+            | Refusal::NoExecution(_)
+            | Refusal::TakesNoInput
+            | Refusal::AttachedElsewhere
             | Refusal::Operation(_)
             | Refusal::NotOwner(_)
             | Refusal::Lease(

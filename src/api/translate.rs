@@ -99,6 +99,15 @@ pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, Invali
         })
         .ok()
     });
+    let keep_after_disconnect = request.keep_after_disconnect.map(|keep| {
+        limits::duration(
+            "keep_after_disconnect",
+            Some(keep),
+            Duration::ZERO,
+            pool.named.max_lifetime,
+            &mut violations,
+        )
+    });
     execution_id(&request.execution_id, &mut violations);
     let labels = environment::labels(request.labels, &mut violations);
 
@@ -120,6 +129,7 @@ pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, Invali
             } else {
                 Tenancy::SingleUse
             },
+            keep_after_disconnect,
         }),
         _ => Err(violations.into()),
     }

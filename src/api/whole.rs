@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::translate::outcome::{finished, output_file};
 use crate::{
-    dispatch::Update,
+    dispatch::{OutputStream, Update},
     proto::v1,
     sandbox::{Event, OutputChunk},
 };
@@ -59,6 +59,14 @@ impl Whole {
             Update::Finished(outcome, usage, timings) => {
                 self.response.finished = Some(finished(outcome, usage, timings));
             }
+        }
+    }
+
+    /// Counts output that is no longer kept.
+    pub(super) fn miss(&mut self, stream: OutputStream, bytes: u64) {
+        match stream {
+            OutputStream::Stdout => self.cut.stdout_bytes += bytes,
+            OutputStream::Stderr => self.cut.stderr_bytes += bytes,
         }
     }
 

@@ -122,6 +122,7 @@ async fn session(
         program: Some(Program::Command(Command { args })),
         env: [("TERM".to_owned(), term)].into(),
         terminal: Some(size()?),
+        keep_after_disconnect: Some(Default::default()),
         ..ExecutionSpec::default()
     };
     let (requests, receiver) = mpsc::channel(REQUESTS);

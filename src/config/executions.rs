@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{check::Check, units};
+use super::{
+    check::Check,
+    units::{self, ByteSize},
+};
 
 /// How many executions one caller may have, and how long their ids are known, so that the same id
 /// does not run twice.
@@ -17,6 +20,12 @@ pub struct ExecutionsConfig {
     /// How long an ended execution is remembered. A duration, at most a day; default 10m.
     #[serde(with = "units::duration")]
     pub remember_for: Duration,
+    /// How much of each stream's newest output is kept of an execution that outlives its call. A size of at least
+    /// 4KiB; default 1MiB.
+    pub kept_output: ByteSize,
+    /// How much output of ended executions is kept in all; the oldest is given up first. A size;
+    /// default 256MiB.
+    pub kept_output_total: ByteSize,
     /// How many executions of one caller may be under way at once, those that wait for a sandbox
     /// included. A number; 0 (the default) sets no limit.
     pub max_concurrent_per_caller: u32,
@@ -27,6 +36,8 @@ impl Default for ExecutionsConfig {
         Self {
             remembered: 10_000,
             remember_for: Duration::from_secs(600),
+            kept_output: ByteSize::mib(1),
+            kept_output_total: ByteSize::mib(256),
             max_concurrent_per_caller: 0,
         }
     }
@@ -37,6 +48,9 @@ impl ExecutionsConfig {
         check.range("executions.remembered", self.remembered, 1, 10_000_000);
         if self.remember_for > Duration::from_secs(24 * 3600) {
             check.problem("executions.remember_for", "a duration of at most 1d");
+        }
+        if self.kept_output.bytes() < 4096 {
+            check.problem("executions.kept_output", "a size of at least 4KiB");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - `provision`: how a pool's sandboxes are started and deleted
 //! - `callers`: how much each caller has under way
-//! - `known`: the ids of executions, each of which runs once
+//! - `known`: the ids of executions, each of which runs once; `record`: what is kept of one
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
 //! - `named`: sandboxes that outlive their executions; `files`: what is done with their files
 //!
@@ -13,9 +13,10 @@ mod files;
 mod known;
 mod named;
 mod provision;
+mod record;
 mod run;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, hash::RandomState, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
@@ -23,13 +24,14 @@ use self::{callers::Callers, known::Known, named::NamedSandboxes};
 pub use self::{
     callers::TooManyExecutions,
     files::FileOperationUnderWay,
-    known::{AlreadyExists, KnownSettings},
+    known::{AlreadyExists, KnownSettings, NoExecution},
     named::{
         LivesTooLong, NamedSandbox, NewSandbox, NoSandbox, NotCreated, SandboxBusy,
         TooManySandboxes,
     },
     provision::SandboxProvision,
-    run::{Admission, Refused, Request, Timings, Update},
+    record::{OutputStream, Reader, Record, Sink, Summary, Told},
+    run::{Admission, Admitted, Refused, Request, Timings, Update},
 };
 use crate::{
     metrics::PoolMetrics,
@@ -93,6 +95,8 @@ pub struct Dispatcher {
     known: Arc<Known>,
     callers: Arc<Callers>,
     named: NamedSandboxes,
+    /// Of specs: what a caller chooses does not choose the number.
+    hashers: RandomState,
     reattach_timeout: Duration,
     check_ownership: CheckOwnership,
     /// The server's reason to end everything that runs.
@@ -116,6 +120,7 @@ impl Dispatcher {
             known: Arc::new(Known::new(settings.known)),
             callers: Arc::new(Callers::new(settings.max_concurrent_per_caller)),
             named: NamedSandboxes::default(),
+            hashers: RandomState::new(),
             reattach_timeout: settings.reattach_timeout,
             check_ownership,
             stop: watch::Sender::new(None),
@@ -133,6 +138,20 @@ impl Dispatcher {
     /// All pools, by name.
     pub fn pools(&self) -> impl Iterator<Item = (&String, &Arc<SandboxPool>)> {
         self.pools.iter().map(|(name, served)| (name, &served.pool))
+    }
+
+    /// A caller's execution.
+    ///
+    /// # Errors
+    /// When it has none of that id, or none any more.
+    pub fn execution(&self, caller: &str, id: &str) -> Result<Arc<Record>, NoExecution> {
+        self.known.get(caller, id)
+    }
+
+    /// All executions of a caller that are known.
+    #[must_use]
+    pub fn executions(&self, caller: &str) -> Vec<Arc<Record>> {
+        self.known.of(caller)
     }
 
     /// Whether new requests are refused, since the server is shutting down.

@@ -1,19 +1,20 @@
 //! One request: a lease, a program, an end.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tracing::Instrument;
 
 use super::{
     Dispatcher, Served,
     callers::{Place, TooManyExecutions},
-    known::{AlreadyExists, Claim},
+    known::{AlreadyExists, Begun, Claim},
     named::{NamedSandbox, SandboxBusy, TooManySandboxes},
     provision::SandboxProvision,
+    record::{NewRecord, Record, Sink},
 };
 use crate::{
     execution::{LostCause, Outcome, Spec, Usage},
@@ -49,6 +50,21 @@ pub enum Update {
     Event(Event),
     /// The end, last and once.
     Finished(Outcome, Usage, Timings),
+}
+
+impl Request {
+    fn fingerprint(&self, hashers: &impl BuildHasher) -> u64 {
+        let sandbox = self.sandbox.as_ref().map(|named| named.id().to_string());
+        let spec = self.spec.fingerprint(hashers);
+        hashers.hash_one((&self.pool, sandbox, spec))
+    }
+
+    /// How long it goes on without its caller; none, not at all.
+    fn keep(&self) -> Option<Duration> {
+        let usual = self.sandbox.as_ref().map(|named| named.idle_timeout());
+        let keep = self.spec.keep_after_disconnect.or(usual);
+        keep.filter(|keep| !keep.is_zero())
+    }
 }
 
 impl From<Event> for Update {
@@ -136,6 +152,14 @@ impl Tenant {
     }
 }
 
+/// What became of a request.
+pub enum Admitted {
+    /// It is to be run.
+    New(Box<Admission>),
+    /// It is another one's execution, which may run, or have ended.
+    Known(Arc<Record>),
+}
+
 /// A request that has its sandbox.
 pub struct Admission {
     dispatcher: Arc<Dispatcher>,
@@ -159,16 +183,20 @@ impl Dispatcher {
         self: &Arc<Self>,
         request: Request,
         received: Instant,
-    ) -> Result<Option<Admission>, Refused> {
+    ) -> Result<Option<Admitted>, Refused> {
         let Some(served) = self.pools.get(&request.pool) else {
             return Ok(None);
         };
         let asking = served.metrics.ask();
         match self.lease(served, request, received).await {
-            Ok(admission) => {
+            Ok(Admitted::New(admission)) => {
                 let Timings { queued, leased, .. } = admission.timings;
                 asking.granted(leased.saturating_sub(queued), leased);
-                Ok(Some(admission))
+                Ok(Some(Admitted::New(admission)))
+            }
+            Ok(Admitted::Known(record)) => {
+                asking.refused(RefusalReason::AlreadyExists);
+                Ok(Some(Admitted::Known(record)))
             }
             Err(refused) => {
                 asking.refused(refused.reason());
@@ -182,11 +210,22 @@ impl Dispatcher {
         served: &Served,
         mut request: Request,
         received: Instant,
-    ) -> Result<Admission, Refused> {
+    ) -> Result<Admitted, Refused> {
         self.refuse_when_closed()?;
         (self.check_ownership)().map_err(Refused::NotOwner)?;
         let running = self.running.subscribe();
-        let claim = self.known.begin(&request.caller, &request.execution_id)?;
+        let new = NewRecord {
+            execution_id: request.execution_id.clone(),
+            pool: request.pool.clone(),
+            labels: request.spec.labels.clone(),
+            fingerprint: request.fingerprint(&self.hashers),
+            keep: request.keep(),
+            kept: self.known.settings.kept_output,
+        };
+        let claim = match self.known.begin(&request.caller, new)? {
+            Begun::New(claim) => claim,
+            Begun::Known(record) => return Ok(Admitted::Known(record)),
+        };
         let place = self.callers.enter(&request.caller)?;
         let queued = received.elapsed();
         let tenant = match request.sandbox.take() {
@@ -208,7 +247,7 @@ impl Dispatcher {
         };
         // It may have been lost in the queue.
         (self.check_ownership)().map_err(Refused::NotOwner)?;
-        Ok(Admission {
+        Ok(Admitted::New(Box::new(Admission {
             dispatcher: self.clone(),
             served: served.clone(),
             tenant,
@@ -222,14 +261,26 @@ impl Dispatcher {
             },
             request,
             _running: running,
-        })
+        })))
     }
 }
 
 impl Admission {
-    /// Runs the program. Ends once the caller has everything, or has gone: when `updates` closes,
-    /// the program is cancelled and its sandbox deleted at once.
-    pub async fn run(self, input: mpsc::Receiver<Input>, updates: mpsc::Sender<Update>) {
+    /// What is kept of it.
+    #[must_use]
+    pub const fn record(&self) -> &Arc<Record> {
+        self.claim.record()
+    }
+
+    /// Whether it goes on without its caller: then its updates are its record's, and not its call's.
+    #[must_use]
+    pub fn outlives_its_call(&self) -> bool {
+        self.record().outlives_its_call()
+    }
+
+    /// Runs the program. Ends once its updates have been taken, or nobody wants them: then the program is
+    /// cancelled, and a sandbox of its own is deleted at once.
+    pub async fn run(self, input: mpsc::Receiver<Input>, updates: Sink) {
         let span = tracing::info_span!(
             "execution",
             id = %self.request.execution_id,
@@ -238,11 +289,7 @@ impl Admission {
         self.run_in_span(input, updates).instrument(span).await;
     }
 
-    async fn run_in_span(
-        mut self,
-        mut input: mpsc::Receiver<Input>,
-        updates: mpsc::Sender<Update>,
-    ) {
+    async fn run_in_span(mut self, mut input: mpsc::Receiver<Input>, updates: Sink) {
         self.claim.ran();
         let mut tried = 1;
         let ended = loop {
@@ -292,7 +339,7 @@ impl Admission {
         self.finish(ended, &updates).await;
     }
 
-    async fn finish(self, ended: Ended, updates: &mpsc::Sender<Update>) {
+    async fn finish(self, ended: Ended, updates: &Sink) {
         let Self {
             served,
             tenant,
@@ -300,6 +347,8 @@ impl Admission {
             request,
             received,
             mut timings,
+            // Given back last: then all that is kept is there.
+            claim: _claim,
             ..
         } = self;
         let sandbox = tenant.sandbox().id().clone();
@@ -331,14 +380,8 @@ impl Admission {
             finished_us = timings.finished.as_micros(),
             "execution ended"
         );
-        let last = Update::Finished(outcome, usage, timings);
-        for update in rest.into_iter().map(Update::Event).chain([last]) {
-            match timeout(CALLER_PATIENCE, updates.send(update)).await {
-                Ok(Ok(())) => {}
-                // It has gone, or takes nothing.
-                Ok(Err(_)) | Err(_) => return,
-            }
-        }
+        let end = (outcome, usage, timings);
+        updates.finish(rest, end, CALLER_PATIENCE).await;
     }
 }
 

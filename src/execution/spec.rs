@@ -1,6 +1,10 @@
 //! A checked execution: nothing optional is left in it, and nothing needs checking again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -31,6 +35,8 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
     /// The kind of sandbox that it runs in.
     pub tenancy: Tenancy,
+    /// How long it goes on without a caller: zero, not at all; none, as is usual for the kind of sandbox.
+    pub keep_after_disconnect: Option<Duration>,
 }
 
 /// A terminal's size in characters, each from 1 to 4096.
@@ -55,6 +61,37 @@ pub enum Tenancy {
 }
 
 impl Spec {
+    /// A number that another spec has not, but for a chance of one in 2^64.
+    pub fn fingerprint(&self, hashers: &impl BuildHasher) -> u64 {
+        let mut hasher = hashers.build_hasher();
+        match &self.program {
+            Program::Code {
+                language,
+                source,
+                args,
+            } => (0, language, source, args).hash(&mut hasher),
+            Program::Command { args } => (1, args).hash(&mut hasher),
+            // Has no id that anyone could choose.
+            Program::File(_) => 2.hash(&mut hasher),
+        }
+        for file in &self.files {
+            (&file.path, &file.content, file.mode).hash(&mut hasher);
+        }
+        let terminal = self.terminal.map(|size| (size.rows, size.columns));
+        (
+            &self.env,
+            &self.working_directory,
+            &self.output_paths,
+            &self.limits,
+            self.stdin_open,
+            terminal,
+            &self.labels,
+            self.keep_after_disconnect,
+        )
+            .hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// A file operation, which takes input if it is to write, and ends in its own time.
     #[must_use]
     pub fn file_operation(operation: FileOperation) -> Self {
@@ -98,6 +135,7 @@ impl Spec {
             terminal: None,
             labels: BTreeMap::new(),
             tenancy: Tenancy::SingleUse,
+            keep_after_disconnect: None,
         }
     }
 }
@@ -133,7 +171,7 @@ pub struct InputFile {
 }
 
 /// Bounds of one execution. Each is at most the pool's maximum and has a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Wall clock, counted from the program's start.
     pub timeout: Duration,

@@ -62,6 +62,33 @@ pub enum Event {
     File(OutputChunk),
 }
 
+/// Where a program's events go.
+pub trait Events: Sync {
+    /// Resolves when nobody wants them any more: the program is cancelled then.
+    fn gone(&self) -> impl Future<Output = ()> + Send;
+    /// Resolves when there is room for one, or nobody wants it.
+    fn room(&self) -> impl Future<Output = ()> + Send;
+    /// Takes one, after [`Self::room`].
+    fn give(&self, event: Event);
+}
+
+/// Closed means that the caller has gone. Nobody else may send.
+impl<T: From<Event> + Send> Events for mpsc::Sender<T> {
+    async fn gone(&self) {
+        self.closed().await;
+    }
+
+    async fn room(&self) {
+        // Who has gone needs none.
+        let _ = self.reserve().await;
+    }
+
+    fn give(&self, event: Event) {
+        // Dropped where nobody takes it any more.
+        let _ = self.try_send(event.into());
+    }
+}
+
 /// How it ended.
 pub struct Ended {
     /// Exactly one.
@@ -89,17 +116,15 @@ pub struct NotConfirmed {
 }
 
 /// A program and its two ends.
-///
-/// `T`: what its events are passed on as.
-pub struct Run<'a, T> {
+pub struct Run<'a, E> {
     /// Names the execution to the agent.
     pub execution_id: &'a str,
     /// What to run.
     pub spec: &'a Spec,
     /// Its input. Closed means the end of stdin.
     pub input: &'a mut mpsc::Receiver<Input>,
-    /// Where its events go. Closed means that the caller has gone: the program is cancelled.
-    pub events: &'a mpsc::Sender<T>,
+    /// Where its events go.
+    pub events: &'a E,
     /// The server's own reason to end it, once there is one.
     pub stop: watch::Receiver<Option<String>>,
     /// How long a sandbox that cannot be reached is waited for.
@@ -128,7 +153,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// See [`NotConfirmed`].
-    pub async fn run<T: From<Event>>(&self, run: Run<'_, T>) -> Result<Ended, NotConfirmed> {
+    pub async fn run<E: Events>(&self, run: Run<'_, E>) -> Result<Ended, NotConfirmed> {
         let mut progress = Progress::new(self.id.clone(), run.spec);
         let execution_id = run.execution_id.to_owned();
         let is_named = is_named(run.spec);
@@ -215,7 +240,7 @@ impl Sandbox {
 }
 
 impl Progress {
-    async fn drive<T: From<Event>>(&mut self, sandbox: &Sandbox, mut run: Run<'_, T>) -> Stop {
+    async fn drive<E: Events>(&mut self, sandbox: &Sandbox, mut run: Run<'_, E>) -> Stop {
         let shared = sandbox.shared();
         // One that is just being made again is waited for where stop, caller and death are looked at, too.
         let mut connection = shared.current();
@@ -245,12 +270,12 @@ impl Progress {
 
     /// Opens the execution in the agent: over the connection that there is, or after a cut over
     /// a new one.
-    async fn link<T>(
+    async fn link<E: Events>(
         &mut self,
         sandbox: &Sandbox,
         shared: &Shared,
         connection: &mut Option<Arc<Connection>>,
-        run: &mut Run<'_, T>,
+        run: &mut Run<'_, E>,
         cut: bool,
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
@@ -291,7 +316,7 @@ impl Progress {
         };
         tokio::select! {
             biased;
-            () = run.events.closed(), if !is_named(run.spec) => Err(Stop::Ended(caller_gone())),
+            () = run.events.gone(), if !is_named(run.spec) => Err(Stop::Ended(caller_gone())),
             reason = stopped(&mut run.stop), if undecided => {
                 Err(Stop::Ended(Outcome::Cancelled(reason)))
             }
@@ -302,11 +327,11 @@ impl Progress {
     }
 
     /// Passes messages on in both directions. `Ok`: the connection was cut, and by what.
-    async fn follow<T: From<Event>>(
+    async fn follow<E: Events>(
         &mut self,
         sandbox: &Sandbox,
         link: &mut Link,
-        run: &mut Run<'_, T>,
+        run: &mut Run<'_, E>,
     ) -> Result<String, Stop> {
         let mut death = sandbox.death.clone();
         let Run {
@@ -334,7 +359,7 @@ impl Progress {
             tokio::select! {
                 biased;
                 // A sandbox of its own is deleted, which ends everything in it.
-                () = events.closed(), if self.verdict.is_none() || !is_named(spec) => {
+                () = events.gone(), if self.verdict.is_none() || !is_named(spec) => {
                     self.decide(caller_gone());
                     if !is_named(spec) {
                         return Err(Stop::Ended(caller_gone()));
@@ -355,11 +380,9 @@ impl Progress {
                 reason = died(&mut death), if self.exited.is_none() => {
                     return Err(self.dead(&reason));
                 }
-                permit = events.reserve(), if self.has_event() => {
-                    let event = self.next_event();
-                    // The event is dropped where nobody takes it any more.
-                    if let (Ok(permit), Some(event)) = (permit, event) {
-                        permit.send(event.into());
+                () = events.room(), if self.has_event() => {
+                    if let Some(event) = self.next_event() {
+                        events.give(event);
                         sandbox.touch();
                     }
                     self.extend_credit();

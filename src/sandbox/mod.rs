@@ -37,7 +37,7 @@ use tokio::{
 
 pub use self::{
     channel::Channel,
-    execution::{Ended, Event, Input, NotConfirmed, Run},
+    execution::{Ended, Event, Events, Input, NotConfirmed, Run},
     files::OutputChunk,
     operations::{FileOutput, Operation, OperationError},
 };

@@ -68,8 +68,8 @@ impl Sandbox {
         operation: Operation<'_>,
     ) -> Result<VecDeque<FileOutput>, OperationError> {
         let mut reader = OutputReader::new(operation.spec);
-        let (events, mut received) = mpsc::channel(EVENTS);
-        let run = self.run::<Event>(Run {
+        let (events, mut received) = mpsc::channel::<Event>(EVENTS);
+        let run = self.run(Run {
             execution_id: operation.id,
             spec: operation.spec,
             input: operation.input,

@@ -362,8 +362,9 @@ async fn a_service_accounts_token_is_let_in_where_the_cluster_vouches_for_it() {
 
 #[tokio::test]
 async fn one_caller_keeps_no_more_than_the_pool_s_half() {
-    let server =
-        Server::with("[pools.main]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.bash = {}\n");
+    let server = Server::with(
+        "[pools.main]\nmin_idle = 1\nmax_sandboxes = 2\nlimits.default.queue_timeout = \"80s\"\nlanguages.bash = {}\n",
+    );
     let server = server.start();
     let client = server.client().await;
     let named = client.named_with(in_main).await;

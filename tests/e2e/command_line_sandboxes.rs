@@ -76,10 +76,9 @@ async fn a_shell_is_a_terminal_and_takes_its_sandbox_along() {
     assert!(!shell.is_cooked());
     shell.type_in("stty size; echo $TERM $((6*7))\r");
     shell.until("30 100\r\nxterm 42\r\n").await;
+    shell.type_in("until [ \"$(stty size)\" = '40 120' ]; do :; done; echo re\"\"sized\r");
     shell.resize(40, 120);
-    // The size is on its way, and so is what is typed: the first comes first.
-    shell.type_in("stty size\r");
-    shell.until("40 120\r\n").await;
+    shell.until("resized").await;
     // To what runs in there, and not to sandpool.
     shell.type_in("sh -c 'echo started; exec sleep 1000'\r");
     // What is typed has no line end there.

@@ -13,19 +13,23 @@ async fn an_id_that_the_client_chose_is_told_and_runs_once() {
     let so_far = execution.until_stdout("ready").await;
     assert_eq!(so_far.started.as_ref().unwrap().execution_id, id);
 
-    let while_it_runs = spec.clone().refused(&client).await;
-    assert_eq!(while_it_runs.code(), Code::AlreadyExists, "{while_it_runs}");
-    assert!(while_it_runs.message().contains(&id), "{while_it_runs}");
+    let other = spec.clone().label("other", "spec").refused(&client).await;
+    assert_eq!(other.code(), Code::AlreadyExists, "{other}");
+    assert!(other.message().contains(&id), "{other}");
+    // The same again attaches to it, and takes part in nothing but its output.
+    let mut again = spec.clone().start(&client).await;
+    again.until_stdout("ready").await;
 
     execution.close_stdin().await;
     execution.finish().await.exited(0);
-    let afterwards = spec.clone().refused(&client).await;
-    assert_eq!(afterwards.code(), Code::AlreadyExists, "{afterwards}");
-    let by_run = spec
-        .run_whole(&client, false)
-        .await
-        .err()
-        .expect("Run refuses it, too");
+    assert_eq!(again.finish().await.exited(0).out(), "ready\n");
+    let afterwards = spec.clone().run(&client).await.exited(0);
+    assert_eq!(afterwards.out(), "ready\n");
+    let other = bash("echo other").id(&id);
+    let refused = other.clone().refused(&client).await;
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+    let by_run = other.run_whole(&client, false).await.err();
+    let by_run = by_run.expect("Run refuses it, too");
     assert_eq!(by_run.code(), Code::AlreadyExists, "{by_run}");
 }
 

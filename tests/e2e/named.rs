@@ -122,6 +122,7 @@ print('left', flush=True)
     }
     // One that is cancelled, while its daemons have it as their parent.
     let mut cancelled = python(&format!("{leave}\ntime.sleep(1000)"))
+        .keep(Duration::ZERO)
         .within(&named.id)
         .timeout(PATIENCE)
         .start(&client)
@@ -314,21 +315,21 @@ async fn a_sandbox_ends_with_its_lifetime_and_with_its_idle_timeout() {
     let (_server, client) = main_pool().await;
     let second = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let short = client
-        .named_with(|request| request.lifetime = second(1))
+        .named_with(|request| request.lifetime = second(5))
         .await;
     let idle = client
-        .named_with(|request| request.idle_timeout = second(1))
+        .named_with(|request| request.idle_timeout = second(5))
         .await;
     // Its program goes on; nothing passes.
     let silent = ready(bash("echo ready; sleep 1000").within(&idle.id), &client).await;
     let busy = bash("while echo .; do sleep 0.1; done").within(&short.id);
     let busy = busy.timeout(PATIENCE).run(&client).await;
     for (done, id, reason) in [
-        (busy, &short.id, "lifetime of 1s"),
+        (busy, &short.id, "lifetime of 5s"),
         (
             silent.finish().await,
             &idle.id,
-            "nothing was done in the sandbox for 1s",
+            "nothing was done in the sandbox for 5s",
         ),
     ] {
         let Outcome::Cancelled(cancelled) = done.outcome() else {

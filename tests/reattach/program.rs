@@ -116,6 +116,7 @@ impl Plan {
                 labels: Default::default(),
                 tenancy: Tenancy::SingleUse,
                 terminal: None,
+                keep_after_disconnect: None,
             },
             reattach_timeout: Duration::from_secs(30),
             idle: IdleCut::None,

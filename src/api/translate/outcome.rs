@@ -1,9 +1,9 @@
 //! From what happened to the public messages about it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{
-    dispatch::{Timings, Update},
+    dispatch::{OutputStream, Summary, Timings, Told, Update},
     execution::{LostCause, Outcome, Usage},
     proto::v1::{self, execute_response::Event as V1Event, finished::Outcome as V1Outcome},
     sandbox::{Event, OutputChunk},
@@ -33,6 +33,50 @@ pub fn response(update: Update, execution_id: &str, pool: &str) -> v1::ExecuteRe
         }
     };
     v1::ExecuteResponse { event: Some(event) }
+}
+
+/// The same of a record.
+#[must_use]
+pub fn told(told: Told, execution_id: &str, pool: &str) -> v1::ExecuteResponse {
+    match told {
+        Told::Update(update) => response(update, execution_id, pool),
+        Told::Gap {
+            stream,
+            offset,
+            bytes,
+        } => {
+            let stream = match stream {
+                OutputStream::Stdout => v1::gap::Stream::Stdout,
+                OutputStream::Stderr => v1::gap::Stream::Stderr,
+            };
+            let gap = v1::Gap {
+                stream: stream.into(),
+                offset,
+                bytes,
+            };
+            v1::ExecuteResponse {
+                event: Some(V1Event::Gap(gap)),
+            }
+        }
+    }
+}
+
+/// What is known of an execution.
+#[must_use]
+pub fn summary(summary: Summary) -> v1::ExecutionSummary {
+    let [stdout_bytes, stderr_bytes] = summary.output;
+    v1::ExecutionSummary {
+        execution_id: summary.execution_id,
+        sandbox_id: summary.sandbox.map(|it| it.to_string()).unwrap_or_default(),
+        pool: summary.pool,
+        labels: summary.labels.into_iter().collect(),
+        create_time: timestamp(summary.created_at),
+        stdout_bytes,
+        stderr_bytes,
+        finished: summary
+            .finished
+            .map(|(outcome, usage, timings)| finished(outcome, usage, timings)),
+    }
 }
 
 /// One piece of an output file.
@@ -109,6 +153,16 @@ fn signal_name(number: i32) -> String {
 /// `None` only beyond what protobuf's Duration holds, which is 10,000 years.
 pub(in crate::api) fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
+}
+
+/// `None` only before 1970.
+pub(in crate::api) fn timestamp(time: SystemTime) -> Option<prost_types::Timestamp> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(prost_types::Timestamp {
+        seconds: i64::try_from(since.as_secs()).ok()?,
+        // Below 1,000,000,000.
+        nanos: since.subsec_nanos() as i32,
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Named sandboxes: from what is asked for to what is made, and to what is told of it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{NamedRules, PoolRules, environment, files, limits, outcome};
 use crate::{
@@ -102,19 +102,9 @@ pub fn message(sandbox: &NamedSandbox) -> v1::Sandbox {
         sandbox_id: sandbox.id().to_string(),
         pool: sandbox.pool().to_owned(),
         labels: sandbox.labels().clone().into_iter().collect(),
-        create_time: timestamp(created),
-        expire_time: timestamp(expires),
+        create_time: outcome::timestamp(created),
+        expire_time: outcome::timestamp(expires),
         idle_timeout: outcome::duration(sandbox.idle_timeout()),
         executions: u32::try_from(sandbox.running()).unwrap_or(u32::MAX),
     }
-}
-
-/// `None` only before 1970.
-fn timestamp(time: SystemTime) -> Option<prost_types::Timestamp> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(prost_types::Timestamp {
-        seconds: i64::try_from(since.as_secs()).ok()?,
-        // Below 1,000,000,000.
-        nanos: since.subsec_nanos() as i32,
-    })
 }

@@ -103,6 +103,7 @@ fn good() -> v1::ExecutionSpec {
         }),
         stdin_open: true,
         terminal: None,
+        keep_after_disconnect: None,
         sandbox_id: String::new(),
         execution_id: "Job-7_a.b".to_owned(),
         labels: [("team".to_owned(), "résumé".to_owned())].into(),

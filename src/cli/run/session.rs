@@ -119,6 +119,10 @@ impl Session {
                     self.started.store(true, Ordering::Relaxed);
                     Ok(())
                 }
+                Some(Event::Gap(gap)) => {
+                    let words = format!("sandpool: {} bytes are no longer kept\n", gap.bytes);
+                    write(&self.stderr, words.into()).await?
+                }
                 Some(Event::OutputFile(piece)) => {
                     if let Some(sink) = &mut self.sink {
                         // A regular file, which takes what it is given at once.

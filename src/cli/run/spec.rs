@@ -37,6 +37,8 @@ pub(super) fn build(args: &RunArgs) -> Result<ExecutionSpec, SpecError> {
     Ok(ExecutionSpec {
         pool: args.pool.clone().unwrap_or_default(),
         sandbox_id: args.sandbox.clone().unwrap_or_default(),
+        // What is cancelled from here ends, wherever it runs.
+        keep_after_disconnect: Some(Default::default()),
         program: Some(program(args)?),
         env: variables(&args.env)?,
         working_directory: args.workdir.clone().unwrap_or_default(),

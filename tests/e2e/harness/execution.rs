@@ -27,6 +27,8 @@ pub struct Done {
     pub stderr: Vec<u8>,
     pub files: BTreeMap<String, File>,
     pub finished: Option<v1::Finished>,
+    /// Of stdout and stderr: what was had before, and what is no longer kept.
+    pub missed: [u64; 2],
     open: Option<String>,
 }
 
@@ -47,6 +49,18 @@ impl Execution {
             messages,
             input: Some(Input(input)),
             so_far: Done::default(),
+        }
+    }
+
+    /// One that others have read before.
+    pub(super) fn attached(messages: Streaming<v1::ExecuteResponse>, offsets: [u64; 2]) -> Self {
+        Self {
+            messages,
+            input: None,
+            so_far: Done {
+                missed: offsets,
+                ..Done::default()
+            },
         }
     }
 
@@ -176,12 +190,34 @@ impl Done {
             }
             Event::Stdout(bytes) => self.stdout.extend_from_slice(&bytes),
             Event::Stderr(bytes) => self.stderr.extend_from_slice(&bytes),
+            Event::Gap(gap) => {
+                let (index, had) = match gap.stream() {
+                    v1::gap::Stream::Stdout => (0, self.stdout.len()),
+                    v1::gap::Stream::Stderr => (1, self.stderr.len()),
+                    v1::gap::Stream::Unspecified => panic!("a gap is of a stream"),
+                };
+                assert_eq!(
+                    gap.offset,
+                    self.missed[index] + had as u64,
+                    "a gap's offset"
+                );
+                self.missed[index] += gap.bytes;
+            }
             Event::OutputFile(piece) => self.take_piece(piece),
             Event::Finished(finished) => {
                 assert!(self.open.is_none(), "a file is not whole: {:?}", self.open);
                 let usage = finished.usage.as_ref().expect("Finished has a usage");
-                assert_eq!(usage.stdout_bytes, self.stdout.len() as u64, "stdout_bytes");
-                assert_eq!(usage.stderr_bytes, self.stderr.len() as u64, "stderr_bytes");
+                let [out, err] = self.missed;
+                assert_eq!(
+                    usage.stdout_bytes,
+                    out + self.stdout.len() as u64,
+                    "stdout_bytes"
+                );
+                assert_eq!(
+                    usage.stderr_bytes,
+                    err + self.stderr.len() as u64,
+                    "stderr_bytes"
+                );
                 let timings = finished.timings.as_ref().expect("Finished has timings");
                 check_timings(timings, self.started.is_some());
                 self.finished = Some(finished);

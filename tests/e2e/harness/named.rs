@@ -8,7 +8,7 @@ use tonic::{Status, Streaming};
 use super::{Client, soon, v1};
 use v1::{read_file_response::Event as Read, write_file_request::Event as Write};
 
-/// A named sandbox, which is deleted by [`Self::delete`] or by its server's end.
+/// A named sandbox, which is deleted by [`Self::delete`]; that of a test that fails ends a minute later.
 pub struct Named {
     client: Client,
     pub id: String,

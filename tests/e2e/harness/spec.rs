@@ -65,11 +65,26 @@ impl Spec {
         self
     }
 
+    /// The same with another source.
+    pub fn source(mut self, source: &str) -> Self {
+        let Some(v1::execution_spec::Program::Code(code)) = &mut self.message.program else {
+            panic!("a command has no source");
+        };
+        code.source = source.into();
+        self
+    }
+
     pub fn args(mut self, args: &[&str]) -> Self {
         let Some(v1::execution_spec::Program::Code(code)) = &mut self.message.program else {
             panic!("a command has its arguments already");
         };
         code.args = args.iter().map(|&arg| arg.into()).collect();
+        self
+    }
+
+    /// Goes on for so long when nobody reads it.
+    pub fn keep(mut self, time: Duration) -> Self {
+        self.message.keep_after_disconnect = Some(time.try_into().unwrap());
         self
     }
 
@@ -194,6 +209,47 @@ impl Spec {
         };
         let answer = super::soon("an answer", client.executions.clone().run(request)).await?;
         Ok(answer.into_inner())
+    }
+}
+
+impl Client {
+    /// Goes on reading an execution.
+    pub async fn attach(&self, id: &str, offsets: [u64; 2]) -> Result<Execution, Status> {
+        let request = v1::AttachRequest {
+            execution_id: id.into(),
+            stdout_offset: offsets[0],
+            stderr_offset: offsets[1],
+        };
+        let mut executions = self.executions.clone();
+        let attached = super::soon("an answer", executions.attach(request)).await?;
+        Ok(Execution::attached(attached.into_inner(), offsets))
+    }
+
+    /// Input for an execution that outlives its call.
+    pub async fn write_input(
+        &self,
+        id: &str,
+        event: v1::write_input_request::Event,
+    ) -> Result<(), Status> {
+        let request = v1::WriteInputRequest {
+            execution_id: id.into(),
+            event: Some(event),
+        };
+        let mut executions = self.executions.clone();
+        super::soon("an answer", executions.write_input(request)).await?;
+        Ok(())
+    }
+
+    /// Those of a sandbox, if one is named, and with a label "test" of that value, if there is one.
+    pub async fn list_executions(&self, sandbox: &str, test: &str) -> Vec<v1::ExecutionSummary> {
+        let label = ("test".to_owned(), test.to_owned());
+        let request = v1::ListExecutionsRequest {
+            sandbox_id: sandbox.into(),
+            labels: [label].into_iter().filter(|_| !test.is_empty()).collect(),
+            ..Default::default()
+        };
+        let listed = self.executions.clone().list_executions(request).await;
+        listed.unwrap().into_inner().executions
     }
 }
 
