@@ -1,6 +1,6 @@
 //! The command line: one file for each subcommand, `sources` and `client` for what they share.
 //!
-//! `serve`, `config` and `doctor` read the configuration; `run`, `sandboxes`, `shell`, `cp` and `pools` are clients that know
+//! `serve`, `config` and `doctor` read the configuration; `run`, `executions`, `sandboxes`, `shell`, `cp` and `pools` are clients that know
 //! the public API and nothing else of the server.
 #![allow(clippy::print_stdout)] // Here it is the product.
 
@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod cp;
 mod doctor;
+mod executions;
 mod pools;
 mod run;
 mod sandboxes;
@@ -38,6 +39,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run a script or a command in a fresh sandbox of a running server.
     Run(Box<run::RunArgs>),
+    /// Go on reading what sandpool run --detach has left running, and exit as it does.
+    Attach(executions::AttachArgs),
+    /// Show your executions: those that run, and those that ended a while ago.
+    Executions(executions::ExecutionsArgs),
     /// Keep sandboxes of a running server, for more than one program.
     Sandbox(sandboxes::SandboxArgs),
     /// Type in a shell, in a sandbox of a running server.
@@ -66,6 +71,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::main(args),
         Command::Run(args) => block_on(OWN_TROUBLE, run::main(*args)),
+        Command::Attach(args) => block_on(OWN_TROUBLE, executions::attach(args)),
+        Command::Executions(args) => block_on(1, executions::list(args)),
         Command::Sandbox(args) => block_on(1, sandboxes::main(args)),
         Command::Shell(args) => block_on(OWN_TROUBLE, shell::main(args)),
         Command::Cp(args) => block_on(1, cp::main(args)),
@@ -75,13 +82,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// 0 for --help, and for `run` and `shell` not 2, which could be the program's.
+/// 0 for --help, and for `run`, `shell` and `attach` not 2, which could be the program's.
 fn usage_exit_code(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         0
     } else if env::args_os()
         .nth(1)
-        .is_some_and(|name| name == "run" || name == "shell")
+        .is_some_and(|name| name == "run" || name == "shell" || name == "attach")
     {
         OWN_TROUBLE
     } else {

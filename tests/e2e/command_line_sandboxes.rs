@@ -95,6 +95,39 @@ async fn a_shell_is_a_terminal_and_takes_its_sandbox_along() {
 }
 
 #[tokio::test]
+async fn what_was_left_running_is_listed_and_attached_to() {
+    let (server, client) = main_pool().await;
+    let named = client.named().await;
+    let source =
+        "echo first; until [ -e go ]; do sleep 0.05; done; echo last; echo err >&2; exit 6";
+    let run = [
+        "run",
+        "--detach",
+        "--sandbox",
+        &named.id,
+        "--language",
+        "bash",
+        "-c",
+        source,
+    ];
+    let id = sandpool_says(&server, &run).await.trim().to_owned();
+    let executions = ["executions", "--sandbox", &named.id];
+    let listed = sandpool_says(&server, &executions).await;
+    let row = listed.lines().nth(1).expect("it is listed");
+    assert!(row.starts_with(&id) && row.contains("runs"), "{listed}");
+    named.write("go", b"").await.unwrap();
+    let attached = output(sandpool(&server, &["attach", &id])).await;
+    assert_eq!(attached.status.code(), Some(6));
+    assert_eq!(String::from_utf8_lossy(&attached.stdout), "first\nlast\n");
+    assert_eq!(String::from_utf8_lossy(&attached.stderr), "err\n");
+    let listed = sandpool_says(&server, &executions).await;
+    assert!(listed.contains("exit 6"), "{listed}");
+    let unknown = output(sandpool(&server, &["attach", "no-such"])).await;
+    assert_eq!(unknown.status.code(), Some(125));
+    named.delete().await;
+}
+
+#[tokio::test]
 async fn a_copy_that_fails_says_why_and_leaves_nothing() {
     let (server, client) = main_pool().await;
     let named = client.named().await;

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::{
     OWN_TROUBLE,
-    client::{ClientError, ServerArgs},
+    client::{ClientError, Connection, ServerArgs},
 };
 use crate::config::ByteSize;
 pub(super) use exit::Exit;
@@ -44,6 +44,13 @@ pub(super) struct RunArgs {
     /// Run in this sandbox, which lives on (see sandpool sandbox), instead of a fresh one.
     #[arg(long, value_name = "ID", conflicts_with = "pool")]
     sandbox: Option<String>,
+    /// Leave it running once it has started, and print its id (see sandpool attach). It has no input.
+    #[arg(long, conflicts_with_all = ["output", "output_dir"])]
+    detach: bool,
+    /// With --detach: how long it goes on when nobody reads it.
+    #[arg(long, value_name = "DURATION", default_value = "10m", requires = "detach",
+          value_parser = humantime::parse_duration)]
+    keep: Duration,
     /// python, bash or node [default: by the file's ending or first line].
     #[arg(long, short, conflicts_with = "command")]
     language: Option<String>,
@@ -89,6 +96,8 @@ pub(super) struct RunArgs {
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
+    #[error("the program did not start{0}")]
+    NotStarted(String),
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
@@ -122,5 +131,20 @@ async fn run(args: RunArgs) -> Result<u8, RunError> {
         _ => None,
     };
     let connection = args.server.connect().await?;
+    if args.detach {
+        println!("{}", session::start(connection, spec).await?);
+        return Ok(0);
+    }
     session::run(connection, spec, sink).await
+}
+
+/// Goes on reading an execution, and answers with its exit code.
+pub(super) async fn attach(connection: Connection, execution_id: String) -> ExitCode {
+    match session::attach(connection, execution_id).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::from(OWN_TROUBLE)
+        }
+    }
 }

@@ -26,10 +26,10 @@ use super::{
     input::{SignalForwarder, forward_stdin, request},
 };
 use crate::{
-    cli::client::{ClientError, Connection},
+    cli::client::{ClientError, Connection, printable},
     proto::v1::{
-        ExecuteResponse, ExecutionSpec, Finished, execute_request, execute_response::Event,
-        execution_service_client::ExecutionServiceClient,
+        AttachRequest, ExecuteResponse, ExecutionSpec, Finished, execute_request,
+        execute_response::Event, execution_service_client::ExecutionServiceClient,
     },
 };
 
@@ -60,12 +60,7 @@ pub(super) async fn run(
     }
 
     let mut client = ExecutionServiceClient::new(connection);
-    let mut session = Session {
-        started,
-        sink,
-        stdout: raw(io::stdout().as_fd())?,
-        stderr: raw(io::stderr().as_fd())?,
-    };
+    let mut session = Session::new(started, sink)?;
     let call = async move {
         let answers = client.execute(ReceiverStream::new(receiver)).await;
         let answers = answers.map_err(ClientError::from)?.into_inner();
@@ -81,6 +76,37 @@ pub(super) async fn run(
             Ok(CANCELLED)
         }
     }
+}
+
+/// Starts `spec`, which goes on, and answers with its id.
+pub(super) async fn start(connection: Connection, spec: ExecutionSpec) -> Result<String, RunError> {
+    let start = request(execute_request::Event::Start(spec));
+    let mut client = ExecutionServiceClient::new(connection);
+    let answers = client.execute(tokio_stream::iter([start])).await;
+    let mut answers = answers.map_err(ClientError::from)?.into_inner();
+    let first = answers.message().await.map_err(ClientError::from)?;
+    match first.and_then(|first| first.event) {
+        Some(Event::Started(started)) => Ok(printable(&started.execution_id)),
+        Some(Event::Finished(finished)) => {
+            let why = Exit::of(&finished).and_then(|exit| exit.message);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            Err(RunError::NotStarted(why))
+        }
+        _ => Err(RunError::NoOutcome),
+    }
+}
+
+/// Goes on reading an execution, from the beginning of what is kept.
+pub(super) async fn attach(connection: Connection, execution_id: String) -> Result<u8, RunError> {
+    let request = AttachRequest {
+        execution_id,
+        ..AttachRequest::default()
+    };
+    let answers = ExecutionServiceClient::new(connection)
+        .attach(request)
+        .await;
+    let answers = answers.map_err(ClientError::from)?.into_inner();
+    Session::new(Arc::default(), None)?.follow(answers).await
 }
 
 /// The same file, without std's buffer and its lines.
@@ -110,6 +136,15 @@ struct Session {
 }
 
 impl Session {
+    fn new(started: Arc<AtomicBool>, sink: Option<FileSink>) -> Result<Self, RunError> {
+        Ok(Self {
+            started,
+            sink,
+            stdout: raw(io::stdout().as_fd())?,
+            stderr: raw(io::stderr().as_fd())?,
+        })
+    }
+
     async fn follow(&mut self, mut answers: Streaming<ExecuteResponse>) -> Result<u8, RunError> {
         while let Some(answer) = answers.message().await.map_err(ClientError::from)? {
             let written = match answer.event {

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::RunArgs;
@@ -26,19 +27,24 @@ pub(super) enum SpecError {
     NoVariable(String),
     #[error("--file {0}: name a file, or LOCAL:REMOTE")]
     BadFile(String),
-    #[error("--timeout is too long")]
+    #[error("--timeout or --keep is too long")]
     BadTimeout,
 }
 
 /// The request that the arguments describe, with all files read.
 pub(super) fn build(args: &RunArgs) -> Result<ExecutionSpec, SpecError> {
-    let stdin_open =
+    let takes_stdin =
         args.command || args.source.is_some() || args.args.first().is_none_or(|file| file != "-");
+    // What is cancelled from here ends, wherever it runs.
+    let keep = if args.detach {
+        args.keep
+    } else {
+        Duration::ZERO
+    };
     Ok(ExecutionSpec {
         pool: args.pool.clone().unwrap_or_default(),
         sandbox_id: args.sandbox.clone().unwrap_or_default(),
-        // What is cancelled from here ends, wherever it runs.
-        keep_after_disconnect: Some(Default::default()),
+        keep_after_disconnect: Some(keep.try_into().map_err(|_| SpecError::BadTimeout)?),
         program: Some(program(args)?),
         env: variables(&args.env)?,
         working_directory: args.workdir.clone().unwrap_or_default(),
@@ -56,7 +62,7 @@ pub(super) fn build(args: &RunArgs) -> Result<ExecutionSpec, SpecError> {
             memory_bytes: args.memory.map_or(0, |size| size.bytes()),
             ..Limits::default()
         }),
-        stdin_open,
+        stdin_open: takes_stdin && !args.detach,
         ..ExecutionSpec::default()
     })
 }

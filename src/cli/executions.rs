@@ -1,0 +1,95 @@
+//! `sandpool attach` and `sandpool executions`: what goes on without its client.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{
+    OWN_TROUBLE,
+    client::{ClientError, ServerArgs, printable},
+    run::{self, Exit},
+    table::Table,
+};
+use crate::proto::v1::{
+    ExecutionSummary, ListExecutionsRequest, execution_service_client::ExecutionServiceClient,
+};
+
+#[derive(Args)]
+pub(super) struct AttachArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// What sandpool run --detach has printed.
+    id: String,
+}
+
+/// Exits as the program does.
+pub(super) async fn attach(args: AttachArgs) -> ExitCode {
+    match args.server.connect().await {
+        Ok(connection) => run::attach(connection, args.id).await,
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::from(OWN_TROUBLE)
+        }
+    }
+}
+
+#[derive(Args)]
+pub(super) struct ExecutionsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only those of this sandbox.
+    #[arg(long, value_name = "ID")]
+    sandbox: Option<String>,
+}
+
+pub(super) async fn list(args: ExecutionsArgs) -> ExitCode {
+    match show(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn show(args: ExecutionsArgs) -> Result<(), ClientError> {
+    let mut client = ExecutionServiceClient::new(args.server.connect().await?);
+    let mut request = ListExecutionsRequest {
+        sandbox_id: args.sandbox.unwrap_or_default(),
+        ..ListExecutionsRequest::default()
+    };
+    let mut rows = Vec::new();
+    loop {
+        let page = client.list_executions(request.clone()).await?.into_inner();
+        rows.extend(page.executions.iter().map(row));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    let head = ["EXECUTION", "SANDBOX", "STATE", "STDOUT", "STDERR"];
+    let table = Table::new(head, [0; 5], &rows);
+    println!("{}", table.head());
+    for row in &rows {
+        println!("{}", table.line(row));
+    }
+    Ok(())
+}
+
+fn row(execution: &ExecutionSummary) -> [String; 5] {
+    let state = match &execution.finished {
+        None => "runs".to_owned(),
+        Some(finished) => match Exit::of(finished) {
+            Some(exit) => format!("exit {}", exit.code),
+            None => "ended".to_owned(),
+        },
+    };
+    [
+        execution.execution_id.clone(),
+        execution.sandbox_id.clone(),
+        state,
+        execution.stdout_bytes.to_string(),
+        execution.stderr_bytes.to_string(),
+    ]
+    .map(|cell| printable(&cell))
+}
