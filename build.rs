@@ -10,7 +10,7 @@ const PUBLIC: [&str; 4] = [
 ];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.
-const SECRET: [&str; 13] = [
+const SECRET: [&str; 15] = [
     ".sandpool.v1.Code",
     ".sandpool.v1.Command",
     ".sandpool.v1.CreateSandboxRequest",
@@ -22,6 +22,8 @@ const SECRET: [&str; 13] = [
     ".sandpool.v1.ReadFileResponse",
     ".sandpool.v1.RunRequest",
     ".sandpool.v1.RunResponse",
+    ".sandpool.v1.DownloadArchiveResponse",
+    ".sandpool.v1.UploadArchiveRequest",
     ".sandpool.v1.WriteFileRequest",
     ".sandpool.v1.WriteInputRequest",
 ];

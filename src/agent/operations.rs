@@ -1,5 +1,6 @@
 //! File operations: what the agent does itself, with a program's streams.
 
+mod archives;
 mod errors;
 mod paths;
 
@@ -37,6 +38,18 @@ pub(super) async fn perform(streams: &Execution, operation: FileOperation) -> Re
         Some(Operation::MakeDirectory(it)) => make_directory(streams, it).await,
         Some(Operation::Move(it)) => move_path(streams, it).await,
         Some(Operation::Remove(it)) => remove(it),
+        Some(Operation::Pack(it)) => archives::pack(streams, resolve(&it.path)?.followed()?).await,
+        Some(Operation::Unpack(it)) => {
+            let place = resolve(&it.path)?;
+            let path = if place.kind.is_some() {
+                place.followed()?
+            } else {
+                place.itself
+            };
+            fs::create_dir_all(&path)?;
+            archives::unpack(streams, path.clone()).await?;
+            tell(streams, info(&path)?).await
+        }
         None => Err(Failure::new(
             FileStatus::Other,
             "this agent does not know the operation",

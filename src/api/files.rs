@@ -13,7 +13,7 @@ use crate::{
     execution::{FileOperation, WriteHow},
     proto::v1::{
         self, file_service_server::FileService, read_file_response::Event as ReadEvent,
-        write_file_request::Event as WriteEvent,
+        upload_archive_request::Event as UploadEvent, write_file_request::Event as WriteEvent,
     },
     sandbox::{FileOutput, Input, OperationError},
 };
@@ -57,6 +57,68 @@ impl Files {
         Ok(infos)
     }
 
+    /// Does what takes content and gives one info. `size`: how much content there must be, if that is known.
+    async fn take<M: Message>(
+        &self,
+        mut messages: Streaming<M>,
+        sandbox: Arc<NamedSandbox>,
+        operation: FileOperation,
+        size: Option<u64>,
+    ) -> Result<Response<v1::PathInfo>, Status> {
+        let operation = self.dispatcher.operate(sandbox, operation);
+        let mut operation = operation.map_err(Refusal::from)?;
+        let content = operation.input.clone();
+        let send = async {
+            send_content(&mut messages, &content, size).await?;
+            // A call that was cancelled looks as one that was ended: this is where the first is dropped
+            // (hyper looks for a reset whenever its handler waits).
+            yield_now().await;
+            // All is there. The operation may have ended before, and says why.
+            let _ = content.send(Input::Close).await;
+            std::future::pending::<Result<(), Status>>().await
+        };
+        let mut infos = tokio::select! {
+            infos = collect(&mut operation.output) => infos.infos,
+            // Dropped, the operation is given up.
+            wrong = send => return Err(wrong.err().unwrap_or_else(nothing_said)),
+        };
+        operation.ended().await.map_err(Refusal::from)?;
+        infos.pop().map(Response::new).ok_or_else(nothing_said)
+    }
+
+    /// Does what gives a stream.
+    async fn give<R: Send + 'static>(
+        &self,
+        sandbox: Arc<NamedSandbox>,
+        operation: FileOperation,
+        response: fn(FileOutput) -> R,
+    ) -> Result<ReceiverStream<Result<R, Status>>, Status> {
+        let operation = self.dispatcher.operate(sandbox, operation);
+        let mut operation = operation.map_err(Refusal::from)?;
+        // What fails at once is the call's own error, and no stream's.
+        let first = operation.output.recv().await;
+        let (to_client, responses) = mpsc::channel(MESSAGES);
+        if first.is_none() {
+            operation.ended().await.map_err(Refusal::from)?;
+            return Ok(ReceiverStream::new(responses));
+        }
+        // Ends with the operation, or when the client goes away.
+        tokio::spawn(async move {
+            let mut next = first;
+            while let Some(output) = next {
+                if to_client.send(Ok(response(output))).await.is_err() {
+                    return;
+                }
+                next = operation.output.recv().await;
+            }
+            if let Err(error) = operation.ended().await {
+                // The client may have gone.
+                let _ = to_client.send(Err(Refusal::from(error).into())).await;
+            }
+        });
+        Ok(ReceiverStream::new(responses))
+    }
+
     async fn one_info(
         &self,
         sandbox: Arc<NamedSandbox>,
@@ -64,6 +126,35 @@ impl Files {
     ) -> Result<Response<v1::PathInfo>, Status> {
         let mut infos = self.infos(sandbox, operation).await?.infos;
         infos.pop().map(Response::new).ok_or_else(nothing_said)
+    }
+}
+
+/// A message of a call that sends content.
+trait Message {
+    /// What it is, if it is anything.
+    fn content(self) -> Option<Content>;
+}
+
+enum Content {
+    Start,
+    Piece(Bytes),
+}
+
+impl Message for v1::WriteFileRequest {
+    fn content(self) -> Option<Content> {
+        Some(match self.event? {
+            WriteEvent::Start(_) => Content::Start,
+            WriteEvent::Content(piece) => Content::Piece(piece),
+        })
+    }
+}
+
+impl Message for v1::UploadArchiveRequest {
+    fn content(self) -> Option<Content> {
+        Some(match self.event? {
+            UploadEvent::Start(_) => Content::Start,
+            UploadEvent::Content(piece) => Content::Piece(piece),
+        })
     }
 }
 
@@ -109,38 +200,13 @@ impl FileService for Files {
             offset: request.offset,
             length: request.length,
         };
-        let mut operation = self
-            .dispatcher
-            .operate(sandbox, operation)
-            .map_err(Refusal::from)?;
-        // What fails at once is the call's own error, and no stream's.
-        let Some(first) = operation.output.recv().await else {
-            return Err(match operation.ended().await {
-                Ok(()) => nothing_said(),
-                Err(error) => Refusal::from(error).into(),
-            });
-        };
-        let (to_client, responses) = mpsc::channel(MESSAGES);
-        // Ends with the read, or when the client goes away.
-        tokio::spawn(async move {
-            let mut next = Some(first);
-            while let Some(output) = next {
-                let event = match output {
-                    FileOutput::Info(info) => ReadEvent::Info(path::info(info)),
-                    FileOutput::Content(content) => ReadEvent::Content(content),
-                };
-                let response = v1::ReadFileResponse { event: Some(event) };
-                if to_client.send(Ok(response)).await.is_err() {
-                    return;
-                }
-                next = operation.output.recv().await;
-            }
-            if let Err(error) = operation.ended().await {
-                // The client may have gone.
-                let _ = to_client.send(Err(Refusal::from(error).into())).await;
-            }
+        let responses = self.give(sandbox, operation, |output| v1::ReadFileResponse {
+            event: Some(match output {
+                FileOutput::Info(info) => ReadEvent::Info(path::info(info)),
+                FileOutput::Content(content) => ReadEvent::Content(content),
+            }),
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(Box::pin(responses.await?)))
     }
 
     async fn write_file(
@@ -150,35 +216,49 @@ impl FileService for Files {
         let (_, extensions, mut messages) = request.into_parts();
         let first = messages.message().await?.and_then(|message| message.event);
         let Some(WriteEvent::Start(start)) = first else {
-            return Err(wrong(
-                "start",
-                "is missing: the first message must be start",
-            ));
+            return Err(no_start());
         };
         let sandbox = self.find(&extensions, &start.sandbox_id)?;
         let size = start.size;
         let operation = write(start).map_err(Refusal::from)?;
-        let mut operation = self
-            .dispatcher
-            .operate(sandbox, operation)
-            .map_err(Refusal::from)?;
-        let content = operation.input.clone();
-        let send = async {
-            send_content(&mut messages, &content, size).await?;
-            // A call that was cancelled looks as one that was ended: this is where the first is dropped
-            // (hyper looks for a reset whenever its handler waits).
-            yield_now().await;
-            // All is there. The operation may have ended before, and says why.
-            let _ = content.send(Input::Close).await;
-            std::future::pending::<Result<(), Status>>().await
+        self.take(messages, sandbox, operation, size).await
+    }
+
+    async fn upload_archive(
+        &self,
+        request: Request<Streaming<v1::UploadArchiveRequest>>,
+    ) -> Result<Response<v1::PathInfo>, Status> {
+        let (_, extensions, mut messages) = request.into_parts();
+        let first = messages.message().await?.and_then(|message| message.event);
+        let Some(UploadEvent::Start(start)) = first else {
+            return Err(no_start());
         };
-        let mut infos = tokio::select! {
-            infos = collect(&mut operation.output) => infos.infos,
-            // Dropped, the operation is given up.
-            wrong = send => return Err(wrong.err().unwrap_or_else(nothing_said)),
+        let sandbox = self.find(&extensions, &start.sandbox_id)?;
+        let operation = FileOperation::Unpack {
+            path: path::path("start.path", &start.path).map_err(Refusal::from)?,
         };
-        operation.ended().await.map_err(Refusal::from)?;
-        infos.pop().map(Response::new).ok_or_else(nothing_said)
+        self.take(messages, sandbox, operation, None).await
+    }
+
+    type DownloadArchiveStream =
+        Pin<Box<dyn Stream<Item = Result<v1::DownloadArchiveResponse, Status>> + Send>>;
+
+    async fn download_archive(
+        &self,
+        request: Request<v1::DownloadArchiveRequest>,
+    ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let sandbox = self.find(&extensions, &request.sandbox_id)?;
+        let operation = FileOperation::Pack {
+            path: path::path("path", &request.path).map_err(Refusal::from)?,
+        };
+        let responses = self.give(sandbox, operation, |output| v1::DownloadArchiveResponse {
+            content: match output {
+                FileOutput::Content(content) => content,
+                FileOutput::Info(_) => Bytes::new(),
+            },
+        });
+        Ok(Response::new(Box::pin(responses.await?)))
     }
 
     async fn list_directory(
@@ -287,16 +367,16 @@ fn write(start: v1::WriteFileStart) -> Result<FileOperation, InvalidRequest> {
 }
 
 /// Passes the content on; an error says what is wrong with it, or that the client has gone.
-async fn send_content(
-    messages: &mut Streaming<v1::WriteFileRequest>,
+async fn send_content<M: Message>(
+    messages: &mut Streaming<M>,
     content: &mpsc::Sender<Input>,
     size: Option<u64>,
 ) -> Result<(), Status> {
     let mut sent = 0;
     while let Some(message) = messages.message().await? {
-        let piece: Bytes = match message.event {
-            Some(WriteEvent::Content(piece)) => piece,
-            Some(WriteEvent::Start(_)) => {
+        let piece = match message.content() {
+            Some(Content::Piece(piece)) => piece,
+            Some(Content::Start) => {
                 return Err(wrong(
                     "start",
                     "came a second time: make another call for another file",
@@ -330,6 +410,10 @@ fn not_of_size(sent: u64, size: Option<u64>) -> Status {
     let size = size.unwrap_or_default();
     let text = format!("{size} is not what was sent, which is {sent} bytes: nothing was written");
     wrong("start.size", &text)
+}
+
+fn no_start() -> Status {
+    wrong("start", "is missing: the first message must be start")
 }
 
 fn wrong(field: &str, text: &str) -> Status {

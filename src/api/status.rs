@@ -202,6 +202,7 @@ const fn file_code(status: FileStatus) -> Code {
         | FileStatus::NotEmpty
         | FileStatus::Outside
         | FileStatus::Denied => Code::FailedPrecondition,
+        FileStatus::BadArchive => Code::InvalidArgument,
         FileStatus::Other => Code::Unknown,
     }
 }
@@ -220,6 +221,7 @@ fn operation_text(error: &OperationError) -> String {
         FileStatus::NotEmpty => "the directory is not empty: remove it recursively",
         FileStatus::Outside => "it leads out of the sandbox's writable directories",
         FileStatus::Denied => "it is not possible there",
+        FileStatus::BadArchive => "the archive cannot be unpacked",
         FileStatus::Other => "it cannot be done",
     };
     if words.is_empty() {

@@ -1,4 +1,6 @@
-//! `sandpool cp`: a file into a sandbox that lives on, or out of one.
+//! `sandpool cp`: a file or a directory into a sandbox that lives on, or out of one.
+
+mod tree;
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -15,8 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::{ClientError, Connection, ServerArgs, printable};
 use crate::proto::v1::{
-    ReadFileRequest, WriteFileRequest, WriteFileStart, file_service_client::FileServiceClient,
-    read_file_response::Event as Read, write_file_request::Event as Content,
+    ReadFileRequest, StatPathRequest, WriteFileRequest, WriteFileStart,
+    file_service_client::FileServiceClient, path_info::Kind, read_file_response::Event as Read,
+    write_file_request::Event as Content,
 };
 
 /// Bytes of content in one message.
@@ -32,7 +35,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct CpArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// A local file, or SANDBOX:PATH: relative to /workspace, or in /workspace, /tmp or /home/sandbox.
+    /// A local file or directory, or SANDBOX:PATH: relative to /workspace, or in /workspace, /tmp or /home/sandbox.
     from: String,
     /// Where it goes; at a path that ends with / it keeps its name.
     to: String,
@@ -49,8 +52,6 @@ enum CpError {
     NoSandbox,
     #[error("{0} names no file")]
     NoName(String),
-    #[error("{0} is a directory")]
-    Directory(String),
     #[error("the server ended the file before its end")]
     Short,
 }
@@ -72,6 +73,17 @@ impl Remote {
     }
 }
 
+impl Remote {
+    /// The same, with the name of `local` where only a directory is given.
+    fn named_after(mut self, local: &Path) -> Result<Self, CpError> {
+        if self.path.is_empty() || self.path.ends_with('/') {
+            let name = local.file_name().and_then(|name| name.to_str());
+            self.path += name.ok_or_else(|| CpError::NoName(local.display().to_string()))?;
+        }
+        Ok(self)
+    }
+}
+
 pub(super) async fn main(args: CpArgs) -> ExitCode {
     match copy(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +99,10 @@ async fn copy(args: CpArgs) -> Result<(), CpError> {
         (None, Some(to)) => {
             let from = PathBuf::from(&args.from);
             let client = FileServiceClient::new(args.server.connect().await?);
-            upload(client, &from, to).await
+            if from.is_dir() {
+                return tree::upload(client, &from, to.named_after(&from)?).await;
+            }
+            upload(client, &from, to.named_after(&from)?).await
         }
         (Some(from), None) => {
             let to = PathBuf::from(&args.to);
@@ -101,7 +116,15 @@ async fn copy(args: CpArgs) -> Result<(), CpError> {
             } else {
                 to
             };
-            let client = FileServiceClient::new(args.server.connect().await?);
+            let mut client = FileServiceClient::new(args.server.connect().await?);
+            let stat = StatPathRequest {
+                sandbox_id: from.sandbox_id.clone(),
+                path: from.path.clone(),
+            };
+            let stat = client.stat_path(stat).await.map_err(ClientError::from)?;
+            if stat.get_ref().kind() == Kind::Directory {
+                return tree::download(client, from, &to).await;
+            }
             download(client, from, &to).await
         }
         _ => Err(CpError::NoSandbox),
@@ -119,18 +142,11 @@ fn local(path: &Path) -> impl Fn(io::Error) -> CpError {
 async fn upload(
     mut client: FileServiceClient<Connection>,
     from: &Path,
-    mut to: Remote,
+    to: Remote,
 ) -> Result<(), CpError> {
     let failed = local(from);
     let mut file = File::open(from).map_err(&failed)?;
     let metadata = file.metadata().map_err(&failed)?;
-    if metadata.is_dir() {
-        return Err(CpError::Directory(from.display().to_string()));
-    }
-    if to.path.is_empty() || to.path.ends_with('/') {
-        let name = from.file_name().and_then(|name| name.to_str());
-        to.path += name.ok_or_else(|| CpError::NoName(from.display().to_string()))?;
-    }
     let (messages, requests) = mpsc::channel(MESSAGES);
     let message = |event| WriteFileRequest { event: Some(event) };
     let start = WriteFileStart {

@@ -47,7 +47,7 @@ enum Command {
     Sandbox(sandboxes::SandboxArgs),
     /// Type in a shell, in a sandbox of a running server.
     Shell(shell::ShellArgs),
-    /// Copy a file into a sandbox that lives on, or out of one.
+    /// Copy a file or a directory into a sandbox that lives on, or out of one.
     Cp(cp::CpArgs),
     /// Show the pools of a running server.
     Pools(pools::PoolsArgs),

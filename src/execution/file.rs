@@ -51,6 +51,16 @@ pub enum FileOperation {
         /// Whether a file that is there is replaced.
         replace: bool,
     },
+    /// Gives a directory's content as a tar archive.
+    Pack {
+        /// The directory.
+        path: String,
+    },
+    /// Takes a tar archive, unpacks it into a directory, and gives that directory's info.
+    Unpack {
+        /// The directory, which need not be there.
+        path: String,
+    },
     /// Removes a path.
     Remove {
         /// What is removed; of a link, the link.
@@ -90,6 +100,8 @@ pub enum FileStatus {
     Outside,
     /// Its permissions do not allow it.
     Denied,
+    /// It is no archive, or holds what is not unpacked.
+    BadArchive,
     /// Something else.
     Other,
 }

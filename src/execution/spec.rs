@@ -95,7 +95,10 @@ impl Spec {
     /// A file operation, which takes input if it is to write, and ends in its own time.
     #[must_use]
     pub fn file_operation(operation: FileOperation) -> Self {
-        let takes_input = matches!(operation, FileOperation::Write { .. });
+        let takes_input = matches!(
+            operation,
+            FileOperation::Write { .. } | FileOperation::Unpack { .. }
+        );
         let mut spec = Self::rehearsal("");
         spec.limits.timeout = Duration::from_secs(24 * 3600);
         spec.limits.output_bytes = u64::MAX;

@@ -132,6 +132,7 @@ impl OutputReader {
                 (1, Some(length.unwrap_or(u64::MAX)))
             }
             Program::File(FileOperation::List { limit, .. }) => (u64::from(*limit), None),
+            Program::File(FileOperation::Pack { .. }) => (0, Some(u64::MAX)),
             _ => (1, None),
         };
         Self {
@@ -245,6 +246,7 @@ fn file_status(code: i32) -> Option<FileStatus> {
         Ok(agent::FileStatus::NotEmpty) => FileStatus::NotEmpty,
         Ok(agent::FileStatus::Outside) => FileStatus::Outside,
         Ok(agent::FileStatus::Denied) => FileStatus::Denied,
+        Ok(agent::FileStatus::BadArchive) => FileStatus::BadArchive,
         Ok(agent::FileStatus::Other) | Err(_) => FileStatus::Other,
     })
 }
@@ -304,6 +306,8 @@ pub(super) fn message(operation: &FileOperation) -> agent::FileOperation {
             to: to.clone(),
             replace: *replace,
         }),
+        FileOperation::Pack { path } => Message::Pack(agent::Pack { path: path.clone() }),
+        FileOperation::Unpack { path } => Message::Unpack(agent::Unpack { path: path.clone() }),
         FileOperation::Remove { path, recursive } => Message::Remove(agent::RemovePath {
             path: path.clone(),
             recursive: *recursive,

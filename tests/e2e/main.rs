@@ -15,6 +15,7 @@ mod agent;
 mod harness;
 
 mod access;
+mod archives;
 mod attach;
 mod bad_input;
 mod clients;

@@ -224,3 +224,38 @@ pub async fn content(mut responses: Streaming<v1::ReadFileResponse>) -> Result<V
     }
     Ok(content)
 }
+
+impl Named {
+    /// Sends an archive in pieces.
+    pub async fn upload(&self, path: &str, archive: &[u8]) -> Result<v1::PathInfo, Status> {
+        use v1::upload_archive_request::Event;
+        let start = Event::Start(v1::UploadArchiveStart {
+            sandbox_id: self.id.clone(),
+            path: path.into(),
+        });
+        let pieces = archive.chunks(100_000).map(Bytes::copy_from_slice);
+        let events = [start].into_iter().chain(pieces.map(Event::Content));
+        let requests: Vec<_> = events
+            .map(|event| v1::UploadArchiveRequest { event: Some(event) })
+            .collect();
+        let mut files = self.client.files.clone();
+        let sent = files.upload_archive(tokio_stream::iter(requests));
+        Ok(soon("its end", sent).await?.into_inner())
+    }
+
+    /// An archive, whole.
+    pub async fn download(&self, path: &str) -> Result<Vec<u8>, Status> {
+        let request = v1::DownloadArchiveRequest {
+            sandbox_id: self.id.clone(),
+            path: path.into(),
+        };
+        let mut files = self.client.files.clone();
+        let answer = soon("an answer", files.download_archive(request)).await?;
+        let mut responses = answer.into_inner();
+        let mut archive = Vec::new();
+        while let Some(response) = soon("a piece", responses.message()).await? {
+            archive.extend_from_slice(&response.content);
+        }
+        Ok(archive)
+    }
+}
