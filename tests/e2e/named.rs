@@ -310,36 +310,46 @@ async fn a_deleted_sandbox_takes_what_runs_in_it_along() {
     client.wait_for("named", "its end", is_gone).await;
 }
 
+/// Asserts that a program and then its sandbox ended for that reason.
+async fn ended_for(client: &Client, done: Done, id: &str, reason: &str) {
+    let Outcome::Cancelled(cancelled) = done.outcome() else {
+        panic!("{}", done.describe());
+    };
+    assert!(cancelled.reason.contains(reason), "{}", cancelled.reason);
+    let status = client.get_named(id).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    assert!(status.message().contains(reason), "{status}");
+}
+
+const SHORT: Option<prost_types::Duration> = Some(prost_types::Duration {
+    seconds: 5,
+    nanos: 0,
+});
+
 #[tokio::test]
-async fn a_sandbox_ends_with_its_lifetime_and_with_its_idle_timeout() {
+async fn a_sandbox_ends_with_its_lifetime_however_busy_it_is() {
     let (_server, client) = main_pool().await;
-    let second = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-    let short = client
-        .named_with(|request| request.lifetime = second(5))
+    let named = client.named_with(|request| request.lifetime = SHORT).await;
+    let busy = bash("while echo .; do sleep 0.1; done").within(&named.id);
+    let done = busy.timeout(PATIENCE).run(&client).await;
+    ended_for(&client, done, &named.id, "lifetime of 5s").await;
+}
+
+#[tokio::test]
+async fn a_sandbox_ends_when_nothing_is_done_in_it_though_a_program_runs() {
+    let (_server, client) = main_pool().await;
+    let named = client
+        .named_with(|request| request.idle_timeout = SHORT)
         .await;
-    let idle = client
-        .named_with(|request| request.idle_timeout = second(5))
-        .await;
-    // Its program goes on; nothing passes.
-    let silent = ready(bash("echo ready; sleep 1000").within(&idle.id), &client).await;
-    let busy = bash("while echo .; do sleep 0.1; done").within(&short.id);
-    let busy = busy.timeout(PATIENCE).run(&client).await;
-    for (done, id, reason) in [
-        (busy, &short.id, "lifetime of 5s"),
-        (
-            silent.finish().await,
-            &idle.id,
-            "nothing was done in the sandbox for 5s",
-        ),
-    ] {
-        let Outcome::Cancelled(cancelled) = done.outcome() else {
-            panic!("{}", done.describe());
-        };
-        assert!(cancelled.reason.contains(reason), "{}", cancelled.reason);
-        let status = client.get_named(id).await.unwrap_err();
-        assert_eq!(status.code(), Code::NotFound, "{status}");
-        assert!(status.message().contains(reason), "{status}");
-    }
+    let silent = ready(bash("echo ready; sleep 1000").within(&named.id), &client).await;
+    let done = silent.finish().await;
+    ended_for(
+        &client,
+        done,
+        &named.id,
+        "nothing was done in the sandbox for 5s",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,165 @@
+//! A program from its start to its end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::Execution;
+use crate::{
+    agent::{files::OutputFiles, interpreters::Program, memory::Overrun, pipes::Outputs},
+    proto::agent::{Exited, Start, Stream, exited},
+    reaper::End,
+};
+
+/// How long the pipes of a program that has ended are kept open for its children's output.
+const AFTER_EXIT: Duration = Duration::from_millis(200);
+
+impl Execution {
+    /// Follows a program to its end.
+    pub(super) async fn follow(self: Arc<Self>, program: Program, start: Start) {
+        let (ended, has_ended) = watch::channel(None);
+        let Program {
+            process,
+            pipes,
+            cpu_time_before,
+            used_for_start,
+            directory,
+            memory_before,
+            ..
+        } = program;
+        let mark = self.state().mark;
+        let by_the_server = matches!(pipes.outputs, Outputs::Direct(_));
+        let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
+        let output = async {
+            match pipes.outputs {
+                Outputs::Direct(_) => {}
+                Outputs::Read { stdout, stderr } => {
+                    tokio::join!(
+                        self.clone().pump(Stream::Stdout, stdout, has_ended.clone()),
+                        self.clone().pump(Stream::Stderr, stderr, has_ended),
+                    );
+                }
+                Outputs::Terminal(terminal) => {
+                    self.clone().watch_terminal(terminal, has_ended).await;
+                }
+            }
+        };
+
+        let prepared = self.sandbox.prepared().ok();
+        let peak = AtomicU64::new(0);
+        let mut share = match (start.named, mark, &prepared) {
+            (Some(named), Some(mark), Some(prepared)) => {
+                let (own, all) = (start.memory_bytes, named.memory_bytes);
+                Some(prepared.shares.watch(mark, memory_before, own, all))
+            }
+            _ => None,
+        };
+        let exit = async {
+            let mut overrun = None;
+            let mut exit = process.exit;
+            let watch = async {
+                match (&mut share, &prepared) {
+                    (Some(share), _) => share.overrun().await,
+                    (None, Some(prepared)) => {
+                        prepared
+                            .memory
+                            .overrun(start.memory_bytes, start.disk_bytes, &peak)
+                            .await
+                    }
+                    (None, None) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                exit = &mut exit => return (exit, overrun),
+                passed = watch => overrun = Some(passed),
+            }
+            self.kill();
+            (exit.await, overrun)
+        };
+        let exit = async {
+            let exit = exit.await;
+            self.change(|state| {
+                // It may become another process's.
+                state.pid = None;
+                state.terminal = None;
+            });
+            ended.send_replace(Some(Instant::now() + AFTER_EXIT));
+            exit
+        };
+        let ((exit, overrun), ()) = tokio::join!(exit, output);
+        feeder.abort();
+        drop(used_for_start);
+        if let Some(share) = &share {
+            peak.store(share.peak(), Ordering::Relaxed);
+        }
+        if let Some(mark) = mark.filter(|_| !by_the_server) {
+            mark.kill_all();
+        }
+        self.change(|state| {
+            // Nobody reads input any more.
+            state.input.clear();
+            state.acknowledged.input_offset = state.input_received;
+        });
+
+        let omitted = self.collect(&start).await;
+        let (end, cpu_time) = match exit {
+            Ok(exit) => (exit.end, exit.cpu_time.saturating_sub(cpu_time_before)),
+            // The reaper never drops what it has not answered.
+            Err(_) => (End::Signal(libc::SIGKILL), Duration::ZERO),
+        };
+        let end = match (overrun, end) {
+            (Some(Overrun::Memory(bytes)), _) => exited::End::OutOfMemory(bytes),
+            (Some(Overrun::Disk(bytes)), _) => exited::End::DiskLimit(bytes),
+            (None, End::Code(code)) => exited::End::Code(code),
+            (None, End::Signal(signal)) => exited::End::Signal(signal),
+        };
+        self.change(|state| {
+            state.exited = Some(Exited {
+                end: Some(end),
+                cpu_time_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
+                peak_memory_bytes: peak.load(Ordering::Relaxed),
+                stdout_bytes: state.streams[0].end(),
+                stderr_bytes: state.streams[1].end(),
+                files_bytes: state.streams[2].end(),
+                output_files_omitted: omitted,
+            });
+        });
+        let Some(mark) = mark else { return };
+        if by_the_server && mark.is_on_anyone() {
+            // The server reads what they write meanwhile.
+            sleep(AFTER_EXIT).await;
+            mark.kill_all();
+        }
+        if let Some(directory) = directory {
+            // What is left of it costs a little memory.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+
+    async fn collect(&self, start: &Start) -> u32 {
+        let mut files = OutputFiles::find(
+            &start.working_directory,
+            &start.output_paths,
+            start.output_file_bytes,
+        );
+        while let Some(bytes) = files.next() {
+            let mut rest = Bytes::from(bytes);
+            while !rest.is_empty() {
+                let now = rest.split_to(self.room(2).await.min(rest.len()));
+                self.change(|state| state.push(2, now));
+            }
+        }
+        files.omitted
+    }
+}

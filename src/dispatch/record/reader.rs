@@ -1,0 +1,144 @@
+//! One who reads an execution.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{OutputStream, Record, STREAMS, State};
+use crate::{dispatch::Update, sandbox::Event};
+
+/// The most that a reader is told at a time.
+const MOST_AT_ONCE: usize = 128 * 1024;
+
+/// What a reader is told.
+pub enum Told {
+    /// From the program, or its end.
+    Update(Update),
+    /// Output that is no longer kept.
+    Gap {
+        /// Of which stream.
+        stream: OutputStream,
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        bytes: u64,
+    },
+}
+
+/// One who reads an execution. Dropped, it has gone away.
+pub struct Reader {
+    record: Arc<Record>,
+    number: u64,
+    started: bool,
+    finished: bool,
+}
+
+impl Reader {
+    /// The one of that number.
+    pub(super) const fn new(record: Arc<Record>, number: u64) -> Self {
+        Self {
+            record,
+            number,
+            started: false,
+            finished: false,
+        }
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub const fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    /// What comes next; none after the end, or once someone else has attached.
+    pub async fn next(&mut self) -> Option<Told> {
+        loop {
+            // Created before the look, so that nothing is missed.
+            let record = self.record.clone();
+            let changed = record.changed.notified();
+            match self.look()? {
+                Some(told) => {
+                    self.finished = matches!(told, Told::Update(Update::Finished(..)));
+                    record.changed.notify_waiters();
+                    return Some(told);
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// None: it is over. Some(None): nothing yet.
+    #[allow(clippy::option_option)]
+    fn look(&mut self) -> Option<Option<Told>> {
+        let mut state = self.record.state();
+        if state.reader != self.number || self.finished {
+            return None;
+        }
+        let mut read = state.read?;
+        if !self.started {
+            let Some(sandbox) = state.sandbox.clone() else {
+                // It may never start.
+                return Some(self.end(&state));
+            };
+            self.started = true;
+            return Some(Some(Told::Update(Update::Event(Event::Started(sandbox)))));
+        }
+        let next = [0, 1].map(|index| {
+            let piece = state.streams[index].at(read[index]);
+            piece.map_or(u64::MAX, |piece| piece.sequence)
+        });
+        let first = usize::from(next[1] < next[0]);
+        for index in [first, 1 - first] {
+            let stream = &state.streams[index];
+            if read[index] >= stream.end {
+                continue;
+            }
+            let from = read[index];
+            let told = match stream.at(from) {
+                Some(piece) if piece.offset <= from => {
+                    // Within the piece, whose length is a usize.
+                    let skip = (from - piece.offset) as usize;
+                    let end = piece.data.len().min(skip + MOST_AT_ONCE);
+                    let data = Bytes::copy_from_slice(&piece.data[skip..end]);
+                    read[index] += data.len() as u64;
+                    Told::Update(Update::Event(match STREAMS[index] {
+                        OutputStream::Stdout => Event::Stdout(data),
+                        OutputStream::Stderr => Event::Stderr(data),
+                    }))
+                }
+                piece => {
+                    read[index] = piece.map_or(stream.end, |piece| piece.offset);
+                    Told::Gap {
+                        stream: STREAMS[index],
+                        offset: from,
+                        bytes: read[index] - from,
+                    }
+                }
+            };
+            state.read = Some(read);
+            return Some(Some(told));
+        }
+        if let Some(file) = state.files.pop_front() {
+            return Some(Some(Told::Update(Update::Event(Event::File(file)))));
+        }
+        Some(self.end(&state))
+    }
+
+    fn end(&self, state: &State) -> Option<Told> {
+        let (outcome, usage, timings) = state.finished.clone()?;
+        Some(Told::Update(Update::Finished(outcome, usage, timings)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.record.state();
+        if state.reader == self.number {
+            state.left_at = state.read.take().unwrap_or_default();
+            state.alone_since = Instant::now();
+            drop(state);
+            self.record.changed.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{
+    kept::{MAX_PIECES, SMALL},
+    *,
+};
+use crate::{dispatch::Update, sandbox::Events};
+
+fn record(kept: usize) -> (Arc<Record>, Sink) {
+    let record = Record::new(NewRecord {
+        execution_id: "e".into(),
+        pool: "p".into(),
+        labels: BTreeMap::new(),
+        fingerprint: 1,
+        keep: Some(Duration::from_secs(600)),
+        kept,
+    });
+    let sink = Sink::Kept(record.clone());
+    sink.give(Event::Started(SandboxId::new("p", "s", 1)));
+    (record, sink)
+}
+
+fn stdout(data: &[u8]) -> Event {
+    Event::Stdout(Bytes::copy_from_slice(data))
+}
+
+fn stderr(data: &[u8]) -> Event {
+    Event::Stderr(Bytes::copy_from_slice(data))
+}
+
+/// What a reader is told, in short.
+async fn told(reader: &mut Reader) -> String {
+    let text = |data: Bytes| String::from_utf8(data.to_vec()).unwrap();
+    match reader.next().await {
+        None => "over".into(),
+        Some(Told::Gap {
+            stream,
+            offset,
+            bytes,
+        }) => format!("{stream:?} gap {offset}+{bytes}"),
+        Some(Told::Update(Update::Event(event))) => match event {
+            Event::Started(_) => "started".into(),
+            Event::Stdout(data) => format!("out {}", text(data)),
+            Event::Stderr(data) => format!("err {}", text(data)),
+            Event::File(_) => "file".into(),
+        },
+        Some(Told::Update(Update::Finished(..))) => "finished".into(),
+    }
+}
+
+async fn end(sink: &Sink) {
+    let end = (Outcome::Exited(0), Usage::default(), Timings::default());
+    sink.finish(Vec::new(), end, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_reader_is_told_everything_in_order_and_the_end_once() {
+    let (record, sink) = record(1000);
+    for event in [stdout(b"a"), stdout(b"b"), stderr(b"c"), stdout(b"d")] {
+        sink.give(event);
+    }
+    end(&sink).await;
+    let mut reader = record.attach([0, 0]);
+    for expected in ["started", "out ab", "err c", "out d", "finished", "over"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    let mut again = record.attach([1, 1]);
+    for expected in ["started", "out b", "out d", "finished", "over"] {
+        assert_eq!(told(&mut again).await, expected);
+    }
+    assert_eq!(told(&mut reader).await, "over", "another one has attached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_longer_kept_is_told() {
+    let (record, sink) = record(10);
+    tokio::time::advance(PAUSED_FOR).await;
+    sink.give(stdout(&[b'a'; SMALL]));
+    sink.give(stdout(b"last"));
+    sink.give(stdout(&[b'b'; SMALL]));
+    let mut reader = record.attach([1, 0]);
+    let gap = format!("Stdout gap 1+{}", SMALL + 3);
+    let last = format!("out {}", "b".repeat(SMALL));
+    for expected in ["started", &gap, &last] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    record.forget_output();
+    end(&sink).await;
+    let mut late = record.attach([0, 0]);
+    let gap = format!("Stdout gap 0+{}", 2 * SMALL + 4);
+    for expected in ["started", &gap, "finished"] {
+        assert_eq!(told(&mut late).await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_that_nobody_takes_pauses_the_program_for_a_while() {
+    let (record, sink) = record(10);
+    let reader = record.attach([0, 0]);
+    sink.give(stdout(&[b'a'; 20]));
+    let begun = Instant::now();
+    let waited = timeout(Duration::from_secs(3600), sink.room()).await;
+    assert!(waited.is_err(), "a reader who is there is waited for");
+    drop(reader);
+    sink.room().await;
+    let since = begun.elapsed().as_secs() - 3600;
+    assert_eq!(since, PAUSED_FOR.as_secs());
+    sink.gone().await;
+    assert_eq!(begun.elapsed().as_secs() - 3600, 600);
+}
+
+#[tokio::test]
+async fn single_bytes_do_not_cost_more_than_they_are() {
+    let (record, sink) = record(1 << 20);
+    for _ in 0..100_000 {
+        sink.give(stdout(b"o"));
+        sink.give(stderr(b"e"));
+    }
+    let state = record.state();
+    for stream in &state.streams {
+        assert_eq!((stream.bytes, stream.end), (100_000, 100_000));
+        assert!(stream.pieces.len() <= MAX_PIECES);
+    }
+}
