@@ -69,10 +69,7 @@ async fn show(args: ExecutionsArgs) -> Result<(), ClientError> {
     }
     let head = ["EXECUTION", "SANDBOX", "STATE", "STDOUT", "STDERR"];
     let table = Table::new(head, [0; 5], &rows);
-    println!("{}", table.head());
-    for row in &rows {
-        println!("{}", table.line(row));
-    }
+    table.print(&rows);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
-    table::Table,
+    table::{Table, say},
 };
 use crate::proto::v1::{
     GetPoolRequest, ListPoolsRequest, Pool, WatchPoolRequest, pool_health::State,
@@ -63,7 +63,7 @@ async fn show(args: PoolsArgs) -> Result<(), ClientError> {
     };
     let rows: Vec<Row> = pools.iter().map(row).collect();
     let table = Table::new(COLUMNS, LEAST_WIDTHS, &rows);
-    println!("{}", table.head());
+    say(&table.head());
     if args.watch {
         return watch(client, pools, table).await;
     }
@@ -93,7 +93,9 @@ async fn watch(
     drop(changes);
     while let Some(change) = changed.recv().await {
         let pool: Pool = change?;
-        print_pool(&pool, &row(&pool), &table);
+        if !print_pool(&pool, &row(&pool), &table) {
+            break;
+        }
     }
     Ok(())
 }
@@ -140,11 +142,11 @@ fn row(pool: &Pool) -> Row {
     .map(|cell| printable(&cell))
 }
 
-fn print_pool(pool: &Pool, row: &Row, table: &Table<9>) {
-    println!("{}", table.line(row));
-    if let Some(health) = pool.health.as_ref().filter(|h| !h.reason.is_empty()) {
-        println!("  {}", printable(&health.reason));
-    }
+/// False: nobody reads any further.
+fn print_pool(pool: &Pool, row: &Row, table: &Table<9>) -> bool {
+    let reason = pool.health.as_ref().map(|health| health.reason.as_str());
+    let reason = reason.filter(|reason| !reason.is_empty());
+    say(&table.line(row)) && reason.is_none_or(|reason| say(&format!("  {}", printable(reason))))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tonic::Request;
 
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
-    table::Table,
+    table::{Table, say},
 };
 use crate::proto::v1::{
     CreateSandboxRequest, DeleteSandboxRequest, ExtendSandboxRequest, GetSandboxRequest,
@@ -82,7 +82,7 @@ async fn act(args: SandboxArgs) -> Result<(), ClientError> {
     match args.action {
         Action::Create(args) => {
             let created = client.create_sandbox(args.request()).await?.into_inner();
-            println!("{}", printable(&created.sandbox_id));
+            say(&printable(&created.sandbox_id));
         }
         Action::List { label } => print(&list(client, label.into_iter().collect()).await?),
         Action::Get { id } => {
@@ -153,10 +153,7 @@ fn print(sandboxes: &[Sandbox]) {
         "LABELS",
     ];
     let table = Table::new(head, [0; 6], &rows);
-    println!("{}", table.head());
-    for row in &rows {
-        println!("{}", table.line(row));
-    }
+    table.print(&rows);
 }
 
 fn row(sandbox: &Sandbox) -> [String; 6] {

@@ -1,5 +1,12 @@
 //! Columns for people.
 
+use std::io::{self, Write};
+
+/// Prints a line; false: nobody reads any further. Who does not, such as `head`, has had what they wanted.
+pub(super) fn say(line: &str) -> bool {
+    writeln!(io::stdout(), "{line}").is_ok()
+}
+
 /// The rows below their head, each column as wide as its widest cell; `least`: what a column has
 /// anyway, such as for what comes later.
 pub(super) struct Table<const N: usize> {
@@ -19,6 +26,15 @@ impl<const N: usize> Table<N> {
             }
         }
         Self { head, widths }
+    }
+
+    /// Prints the head and the rows, as far as anyone reads them.
+    pub(super) fn print(&self, rows: &[[String; N]]) {
+        let lines = rows.iter().map(|row| self.line(row));
+        let _ = [self.head()]
+            .into_iter()
+            .chain(lines)
+            .all(|line| say(&line));
     }
 
     pub(super) fn head(&self) -> String {

@@ -128,6 +128,25 @@ async fn what_was_left_running_is_listed_and_attached_to() {
 }
 
 #[tokio::test]
+async fn a_listing_that_nobody_reads_is_no_crash() {
+    let (server, _client) = main_pool().await;
+    for args in [&["pools"][..], &["executions"], &["sandbox", "list"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = sandpool(&server, args);
+        command.stdout(writer);
+        let listed = soon("its end", command.spawn().unwrap().wait_with_output()).await;
+        let listed = listed.unwrap();
+        assert_eq!(
+            listed.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&listed.stderr)
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_directory_is_copied_whole() {
     let (server, client) = main_pool().await;
     let named = client.named().await;

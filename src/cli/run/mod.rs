@@ -14,6 +14,7 @@ use clap::Args;
 use super::{
     OWN_TROUBLE,
     client::{ClientError, Connection, ServerArgs},
+    table::say,
 };
 use crate::config::ByteSize;
 pub(super) use exit::Exit;
@@ -132,7 +133,7 @@ async fn run(args: RunArgs) -> Result<u8, RunError> {
     };
     let connection = args.server.connect().await?;
     if args.detach {
-        println!("{}", session::start(connection, spec).await?);
+        say(&session::start(connection, spec).await?);
         return Ok(0);
     }
     session::run(connection, spec, sink).await
