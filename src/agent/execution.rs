@@ -327,6 +327,12 @@ impl State {
         }
     }
 
+    /// Nobody reads input any more.
+    fn drop_input(&mut self) {
+        self.input.clear();
+        self.acknowledged.input_offset = self.input_received;
+    }
+
     fn stream(&mut self, stream: i32) -> Option<&mut Outbox> {
         let stream = Stream::try_from(stream).ok()?;
         (stream != Stream::Unspecified).then(|| &mut self.streams[index(stream)])

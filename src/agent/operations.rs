@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::task::yield_now;
 
 pub(super) use self::errors::Failure;
-use self::paths::{Resolved, info, resolve};
+use self::paths::{info, resolve};
 use super::execution::Execution;
 use crate::proto::agent::{
     FileOperation, FileStatus, ListDirectory, MakeDirectory, MovePath, PathInfo, ReadFile,
@@ -40,12 +40,7 @@ pub(super) async fn perform(streams: &Execution, operation: FileOperation) -> Re
         Some(Operation::Remove(it)) => remove(it),
         Some(Operation::Pack(it)) => archives::pack(streams, resolve(&it.path)?.followed()?).await,
         Some(Operation::Unpack(it)) => {
-            let place = resolve(&it.path)?;
-            let path = if place.kind.is_some() {
-                place.followed()?
-            } else {
-                place.itself
-            };
+            let path = resolve(&it.path)?.followed_if_there()?;
             fs::create_dir_all(&path)?;
             archives::unpack(streams, path.clone()).await?;
             tell(streams, info(&path)?).await
@@ -139,13 +134,10 @@ impl Drop for Unfinished {
 
 async fn write(streams: &Execution, request: WriteFile) -> Result<(), Failure> {
     let place = resolve(&request.path)?;
-    let path = match (&request.how, &place) {
-        (Some(How::Create(_)), Resolved { kind: Some(_), .. }) => {
-            return Err(FileStatus::AlreadyExists.into());
-        }
-        (_, Resolved { kind: None, .. }) => place.itself,
-        _ => place.followed()?,
-    };
+    if matches!(request.how, Some(How::Create(_))) && place.kind.is_some() {
+        return Err(FileStatus::AlreadyExists.into());
+    }
+    let path = place.followed_if_there()?;
     if path.is_dir() {
         return Err(Failure::not_a_file(&path));
     }
@@ -220,12 +212,7 @@ async fn list(streams: &Execution, request: ListDirectory) -> Result<(), Failure
 }
 
 async fn make_directory(streams: &Execution, request: MakeDirectory) -> Result<(), Failure> {
-    let place = resolve(&request.path)?;
-    let path = if place.kind.is_some() {
-        place.followed()?
-    } else {
-        place.itself
-    };
+    let path = resolve(&request.path)?.followed_if_there()?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(request.mode)

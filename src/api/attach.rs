@@ -12,6 +12,7 @@ use tonic::{Response, Status};
 use super::{
     execution::Executions,
     input::{InputError, MAX_STDIN_BYTES, signal},
+    page,
     status::Refusal,
     translate::{outcome, terminal},
 };
@@ -92,27 +93,19 @@ impl Executions {
         caller: &str,
         request: &v1::ListExecutionsRequest,
     ) -> v1::ListExecutionsResponse {
-        let size = match request.page_size {
-            0 => PAGE,
-            size => size.min(MAX_PAGE),
-        } as usize;
+        let size = page::size(request.page_size, PAGE, MAX_PAGE);
         let records = self.dispatcher.executions(caller);
         let mut found: Vec<Summary> = records
             .iter()
             .filter(|it| request.sandbox_id.is_empty() || it.is_in(&request.sandbox_id))
             .map(|it| it.summary())
-            .filter(|it| {
-                let mut wanted = request.labels.iter();
-                wanted.all(|(key, value)| it.labels.get(key) == Some(value))
-            })
+            .filter(|it| page::has_labels(&it.labels, &request.labels))
             .collect();
         found.sort_by_cached_key(|it| Reverse(place(it)));
         if !request.page_token.is_empty() {
             found.retain(|it| place(it) < request.page_token);
         }
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        let last = page::cut(&mut found, size);
         v1::ListExecutionsResponse {
             next_page_token: last.map(place).unwrap_or_default(),
             executions: found.into_iter().map(outcome::summary).collect(),

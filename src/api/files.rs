@@ -352,12 +352,12 @@ fn write(start: v1::WriteFileStart) -> Result<FileOperation, InvalidRequest> {
         Ok(How::Update) => WriteHow::At(start.offset),
         Err(_) => {
             let text = format!("{} is unknown: give REPLACE, CREATE or UPDATE", start.how);
-            return Err(InvalidRequest::of("start.how", text).within(""));
+            return Err(InvalidRequest::of("start.how", text));
         }
     };
     if start.offset != 0 && !matches!(how, WriteHow::At(_)) {
         let text = format!("{} is for UPDATE only: leave it out", start.offset);
-        return Err(InvalidRequest::of("start.offset", text).within(""));
+        return Err(InvalidRequest::of("start.offset", text));
     }
     Ok(FileOperation::Write {
         path: path::path("start.path", &start.path)?,
@@ -417,5 +417,5 @@ fn no_start() -> Status {
 }
 
 fn wrong(field: &str, text: &str) -> Status {
-    Refusal::from(InvalidRequest::of(field, text.to_owned()).within("")).into()
+    Refusal::from(InvalidRequest::of(field, text.to_owned())).into()
 }

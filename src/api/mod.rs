@@ -7,7 +7,7 @@
 //! `translate.rs` turns a public ExecutionSpec into a checked one, `violations.rs` collects what
 //! is wrong with it, `input.rs` checks the order of an Execute call's messages, and `status.rs` is
 //! the only place where an error becomes a gRPC status. Arrows lead from here to `dispatch`;
-//! nothing below knows of tonic.
+//! nothing below knows of tonic. `page.rs` is what listings have in common.
 
 mod access;
 mod answers;
@@ -15,6 +15,7 @@ mod attach;
 mod execution;
 mod files;
 pub mod input;
+mod page;
 mod pools;
 mod sandboxes;
 mod service;

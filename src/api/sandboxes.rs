@@ -1,6 +1,6 @@
 //! SandboxService: sandboxes that their caller keeps.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
@@ -8,6 +8,7 @@ use super::{
     Pools,
     access::identity,
     execution::deadline,
+    page,
     status::Refusal,
     translate::sandbox,
     violations::{InvalidRequest, quoted},
@@ -75,15 +76,10 @@ impl SandboxService for Sandboxes {
     ) -> Result<Response<v1::ListSandboxesResponse>, Status> {
         let caller = &identity(request.extensions()).map_err(Refusal::from)?.name;
         let asked = request.get_ref();
-        let size = match asked.page_size {
-            0 => PAGE,
-            size => size.min(MAX_PAGE),
-        } as usize;
+        let size = page::size(asked.page_size, PAGE, MAX_PAGE);
         let mut found = self.dispatcher.sandboxes(caller, &asked.page_token);
-        found.retain(|sandbox| has_labels(sandbox, &asked.labels));
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        found.retain(|sandbox| page::has_labels(sandbox.labels(), &asked.labels));
+        let last = page::cut(&mut found, size);
         Ok(Response::new(v1::ListSandboxesResponse {
             next_page_token: last.map(|last| last.id().to_string()).unwrap_or_default(),
             sandboxes: found.iter().map(|it| sandbox::message(it)).collect(),
@@ -111,13 +107,6 @@ impl SandboxService for Sandboxes {
         deleted.await.map_err(Refusal::from)?;
         Ok(Response::new(v1::DeleteSandboxResponse {}))
     }
-}
-
-fn has_labels(sandbox: &NamedSandbox, wanted: &HashMap<String, String>) -> bool {
-    let labels = sandbox.labels();
-    wanted
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The pool that an execution in a named sandbox is of.

@@ -50,11 +50,11 @@ impl InvalidRequest {
         violations.into()
     }
 
-    /// One field is wrong.
+    /// One of the request's own fields is wrong.
     pub(super) fn of(field: &str, text: String) -> Self {
         let mut violations = Violations::default();
         violations.add(field, text);
-        violations.into()
+        Self::from(violations).within("")
     }
 
     /// The same, for a spec in the request's field `root`: "spec" in Run, which is what it is

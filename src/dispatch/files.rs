@@ -78,8 +78,7 @@ impl Dispatcher {
         named: Arc<NamedSandbox>,
         operation: FileOperation,
     ) -> Result<FileOperationUnderWay, Refused> {
-        self.refuse_when_closed()?;
-        (self.check_ownership)().map_err(Refused::NotOwner)?;
+        self.may_begin()?;
         let inside = named.begin_operation()?;
         let running = self.running.subscribe();
         let (input, mut taken) = mpsc::channel(MESSAGES);

@@ -160,11 +160,12 @@ impl Dispatcher {
         *self.closed.borrow()
     }
 
-    fn refuse_when_closed(&self) -> Result<(), LeaseError> {
+    /// Whether anything may be begun: the server does not shut down, and the sandboxes are its own.
+    fn may_begin(&self) -> Result<(), Refused> {
         if self.is_closed() {
-            return Err(LeaseError::ShuttingDown);
+            return Err(LeaseError::ShuttingDown.into());
         }
-        Ok(())
+        (self.check_ownership)().map_err(Refused::NotOwner)
     }
 
     /// Takes no more requests, waits up to `grace` for what runs, ends the rest as cancelled,

@@ -380,8 +380,7 @@ impl Dispatcher {
         let asking = served.metrics.ask();
         let begun = Instant::now();
         let leased = async {
-            self.refuse_when_closed()?;
-            (self.check_ownership)().map_err(Refused::NotOwner)?;
+            self.may_begin()?;
             let place = served.named.callers.enter(&new.caller).map_err(
                 |TooManyExecutions { limit }| TooManySandboxes {
                     pool: new.pool.clone(),

@@ -280,18 +280,19 @@ impl Record {
         self.changed.notify_waiters();
     }
 
-    /// Until there is room for more output.
-    async fn room(&self) {
+    /// Until `done` says so, or there has been no reader for so long.
+    async fn until(&self, alone_for: Duration, done: impl Fn(&State) -> bool) {
         loop {
+            // Created before the look, so that nothing is missed.
             let changed = self.changed.notified();
-            let patience = {
+            let over_at = {
                 let state = self.state();
-                if state.has_room(self.kept) {
+                if done(&state) {
                     return;
                 }
-                state.read.is_none().then(|| state.alone_since + PAUSED_FOR)
+                state.read.is_none().then(|| state.alone_since + alone_for)
             };
-            match patience {
+            match over_at {
                 None => changed.await,
                 Some(at) if at <= Instant::now() => return,
                 Some(at) => {
@@ -304,25 +305,15 @@ impl Record {
         }
     }
 
+    /// Until there is room for more output.
+    async fn room(&self) {
+        self.until(PAUSED_FOR, |state| state.has_room(self.kept))
+            .await;
+    }
+
     /// Until it has had no reader for as long as it may.
-    async fn abandoned(&self, keep: Duration) {
-        loop {
-            let changed = self.changed.notified();
-            let at = {
-                let state = self.state();
-                state.read.is_none().then(|| state.alone_since + keep)
-            };
-            match at {
-                None => changed.await,
-                Some(at) if at <= Instant::now() => return,
-                Some(at) => {
-                    tokio::select! {
-                        () = changed => {}
-                        () = sleep_until(at) => {}
-                    }
-                }
-            }
-        }
+    async fn abandoned(&self) {
+        self.until(self.keep.unwrap_or_default(), |_| false).await;
     }
 }
 

@@ -211,8 +211,7 @@ impl Dispatcher {
         mut request: Request,
         received: Instant,
     ) -> Result<Admitted, Refused> {
-        self.refuse_when_closed()?;
-        (self.check_ownership)().map_err(Refused::NotOwner)?;
+        self.may_begin()?;
         let running = self.running.subscribe();
         let new = NewRecord {
             execution_id: request.execution_id.clone(),

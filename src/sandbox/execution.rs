@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     backend::{Death, SandboxId},
-    execution::{LostCause, Outcome, Spec, Tenancy, TerminalSize, Usage},
+    execution::{LostCause, Outcome, Spec, TerminalSize, Usage},
     proto::agent::{Open, ToAgent, to_agent::Message},
 };
 
@@ -155,12 +155,11 @@ impl Sandbox {
     /// See [`NotConfirmed`].
     pub async fn run<E: Events>(&self, run: Run<'_, E>) -> Result<Ended, NotConfirmed> {
         let mut progress = Progress::new(self.id.clone(), run.spec);
-        let execution_id = run.execution_id.to_owned();
-        let is_named = is_named(run.spec);
+        let execution_id = run.execution_id;
         self.touch();
         let stop = progress.drive(self, run).await;
         self.touch();
-        if is_named {
+        if progress.is_named {
             self.has_ended(execution_id, progress.exited.is_some())
                 .await;
         }
@@ -255,7 +254,7 @@ impl Progress {
             let linked_at = Instant::now();
             match self.follow(sandbox, &mut link, &mut run).await {
                 // Also when it was decided how it ends: what is left of it is still to come.
-                Ok(reason) if self.started.is_some() || is_named(run.spec) => {
+                Ok(reason) if self.started.is_some() || self.is_named => {
                     tracing::warn!(sandbox = %sandbox.id, %reason, "connection was cut");
                     cut = true;
                     let was_whole = linked_at.elapsed() > WHOLE;
@@ -280,6 +279,7 @@ impl Progress {
     ) -> Result<Link, Stop> {
         let mut death = sandbox.death.clone();
         let undecided = self.verdict.is_none();
+        let is_named = self.is_named;
         // Cut or closed while nobody used it, and not opened again yet: nothing has been said over it.
         let open = connection.clone().filter(|it| !cut && it.is_open());
         let cut_before = !cut && open.is_none();
@@ -288,7 +288,7 @@ impl Progress {
             (self.deadline, Stop::Ended(timed_out))
         } else if cut || cut_before {
             // A named sandbox is waited for until the reattaching is given up.
-            let limit = if is_named(run.spec) {
+            let limit = if is_named {
                 run.reattach_timeout + REATTACH_ATTEMPT
             } else {
                 REATTACH_ATTEMPT
@@ -296,7 +296,7 @@ impl Progress {
             let reason = format!("it could not be reached within {limit:?}");
             (Instant::now() + limit, Stop::NotConfirmed(reason))
         } else {
-            let limit = confirm_timeout(run.spec, run.reattach_timeout);
+            let limit = self.confirm_timeout(run.reattach_timeout);
             (Instant::now() + limit, not_confirmed(limit))
         };
         let opening = async {
@@ -304,7 +304,7 @@ impl Progress {
             if let Some(open) = &open {
                 match sandbox.open(open, run.execution_id, self).await {
                     // It was cut while nobody used it, and that was not seen before.
-                    Err(cut) if is_named(run.spec) => reason = cut,
+                    Err(cut) if is_named => reason = cut,
                     opened => return opened,
                 }
             }
@@ -316,7 +316,7 @@ impl Progress {
         };
         tokio::select! {
             biased;
-            () = run.events.gone(), if !is_named(run.spec) => Err(Stop::Ended(caller_gone())),
+            () = run.events.gone(), if !is_named => Err(Stop::Ended(caller_gone())),
             reason = stopped(&mut run.stop), if undecided => {
                 Err(Stop::Ended(Outcome::Cancelled(reason)))
             }
@@ -344,7 +344,7 @@ impl Progress {
         } = run;
         // Until the whole start has been handed over, the deadline is the program's own.
         let mut confirming = false;
-        let confirm_within = confirm_timeout(spec, *reattach_timeout);
+        let confirm_within = self.confirm_timeout(*reattach_timeout);
         loop {
             if let Some(exited) = &self.exited
                 && self.direct.as_ref().is_none_or(Direct::is_over)
@@ -359,9 +359,9 @@ impl Progress {
             tokio::select! {
                 biased;
                 // A sandbox of its own is deleted, which ends everything in it.
-                () = events.gone(), if self.verdict.is_none() || !is_named(spec) => {
+                () = events.gone(), if self.verdict.is_none() || !self.is_named => {
                     self.decide(caller_gone());
-                    if !is_named(spec) {
+                    if !self.is_named {
                         return Err(Stop::Ended(caller_gone()));
                     }
                 }
@@ -413,12 +413,22 @@ impl Progress {
         }
     }
 
+    /// How long a start may take until it is confirmed. A named sandbox is never replaced by another one,
+    /// and other programs may keep it busy.
+    fn confirm_timeout(&self, reattach_timeout: Duration) -> Duration {
+        if self.is_named {
+            reattach_timeout.max(CONFIRM_TIMEOUT)
+        } else {
+            CONFIRM_TIMEOUT
+        }
+    }
+
     fn late(&mut self, spec: &Spec, reattach_timeout: Duration) -> Result<(), Stop> {
         if let Some(verdict) = &self.verdict {
             return Err(Stop::Ended(verdict.clone()));
         }
         if self.started.is_none() {
-            let limit = confirm_timeout(spec, reattach_timeout);
+            let limit = self.confirm_timeout(reattach_timeout);
             return Err(not_confirmed(limit));
         }
         self.decide(Outcome::TimedOut(spec.limits.timeout));
@@ -464,20 +474,6 @@ impl Progress {
         };
         let words = format!("the sandbox cannot be reached: {reason}");
         Stop::Ended(Outcome::Lost(cause, words))
-    }
-}
-
-fn is_named(spec: &Spec) -> bool {
-    matches!(spec.tenancy, Tenancy::Named { .. })
-}
-
-/// How long a start may take until it is confirmed. A named sandbox is never replaced by another one, and
-/// other programs may keep it busy.
-fn confirm_timeout(spec: &Spec, reattach_timeout: Duration) -> Duration {
-    if is_named(spec) {
-        reattach_timeout.max(CONFIRM_TIMEOUT)
-    } else {
-        CONFIRM_TIMEOUT
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 
+use super::delimited::{Malformed, whole};
 use crate::proto::agent::FileChunk;
 
 /// One piece, encoded: the agent sends 48 KiB of content with a path and a few numbers.
@@ -72,20 +73,13 @@ impl FileReader {
         self.check(chunk).map(Some)
     }
 
-    /// The lengths of the next piece's prefix and of itself, if it has come whole.
     fn whole(&self) -> Result<Option<(usize, usize)>, BadFiles> {
-        let mut ahead = &self.bytes[..];
-        // A length below 128 KiB takes three bytes; more than that is not waited for.
-        if ahead.len() < 3 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
-            return Ok(None);
-        }
-        let length = prost::decode_length_delimiter(&mut ahead)
-            .map_err(|_| BadFiles("a length cannot be read"))?;
-        if length > MAX_PIECE {
-            return Err(BadFiles("a piece is too large"));
-        }
-        let prefix = self.bytes.len() - ahead.len();
-        Ok((ahead.len() >= length).then_some((prefix, length)))
+        whole(&self.bytes, MAX_PIECE).map_err(|malformed| {
+            BadFiles(match malformed {
+                Malformed::Length => "a length cannot be read",
+                Malformed::TooLong => "a piece is too large",
+            })
+        })
     }
 
     fn check(&mut self, chunk: FileChunk) -> Result<OutputChunk, BadFiles> {

@@ -8,12 +8,14 @@
 //! - `execution`: one program in it, across cut connections; `progress`: what is known of it
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
+//! - `delimited`: messages after their lengths, in what it writes
 //! - `files`: the output files that it says it has; `operations`: what is done with files of one that
 //!   lives on
 
 mod call;
 mod channel;
 mod connection;
+mod delimited;
 mod direct;
 mod execution;
 mod files;
@@ -316,8 +318,8 @@ impl Sandbox {
 
     /// The agent need not know that execution any more. It hears of it with the next one or, where the
     /// execution was given up and may still run, at once if that is possible.
-    async fn has_ended(&self, execution_id: String, has_exited: bool) {
-        self.ended().push(execution_id);
+    async fn has_ended(&self, execution_id: &str, has_exited: bool) {
+        self.ended().push(execution_id.to_owned());
         if has_exited {
             return;
         }

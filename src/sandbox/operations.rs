@@ -6,7 +6,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 
-use super::{Ended, Event, Input, Run, Sandbox, words};
+use super::{
+    Ended, Event, Input, Run, Sandbox,
+    delimited::{Malformed, whole},
+    words,
+};
 use crate::{
     execution::{FileOperation, FileStatus, Outcome, PathInfo, PathKind, Program, Spec, WriteHow},
     proto::agent::{self, file_operation, write_file::How},
@@ -184,19 +188,15 @@ impl OutputReader {
 
     /// The next info, once it has come whole.
     fn info(&mut self) -> Result<Option<PathInfo>, OperationError> {
-        let mut ahead = &self.bytes[..];
-        if ahead.len() < 3 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
+        let whole = whole(&self.bytes, MAX_INFO).map_err(|malformed| {
+            broken(match malformed {
+                Malformed::Length => "a length that cannot be read",
+                Malformed::TooLong => "an info that is too long",
+            })
+        })?;
+        let Some((prefix, length)) = whole else {
             return Ok(None);
-        }
-        let length = prost::decode_length_delimiter(&mut ahead)
-            .map_err(|_| broken("a length that cannot be read"))?;
-        if length > MAX_INFO {
-            return Err(broken("an info that is too long"));
-        }
-        if ahead.len() < length {
-            return Ok(None);
-        }
-        let prefix = self.bytes.len() - ahead.len();
+        };
         self.bytes.advance(prefix);
         let info = self.bytes.split_to(length);
         let info = agent::PathInfo::decode(&info[..])

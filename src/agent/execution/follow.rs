@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-use super::Execution;
+use super::{Execution, State};
 use crate::{
     agent::{files::OutputFiles, interpreters::Program, memory::Overrun, pipes::Outputs},
     proto::agent::{Exited, Start, Stream, exited},
@@ -106,11 +105,7 @@ impl Execution {
         if let Some(mark) = mark.filter(|_| !by_the_server) {
             mark.kill_all();
         }
-        self.change(|state| {
-            // Nobody reads input any more.
-            state.input.clear();
-            state.acknowledged.input_offset = state.input_received;
-        });
+        self.change(State::drop_input);
 
         let omitted = self.collect(&start).await;
         let (end, cpu_time) = match exit {
@@ -154,11 +149,7 @@ impl Execution {
             start.output_file_bytes,
         );
         while let Some(bytes) = files.next() {
-            let mut rest = Bytes::from(bytes);
-            while !rest.is_empty() {
-                let now = rest.split_to(self.room(2).await.min(rest.len()));
-                self.change(|state| state.push(2, now));
-            }
+            self.fill(2, bytes.into()).await;
         }
         files.omitted
     }

@@ -46,38 +46,14 @@ impl Execution {
     }
 
     /// Adds to stdout, as fast as there is credit.
-    pub(in crate::agent) async fn put(&self, mut data: Bytes) {
-        while !data.is_empty() {
-            let now = data.split_to(self.room(0).await.min(data.len()));
-            self.change(|state| state.push(0, now));
-        }
-    }
-
-    /// The next bytes of stdin; none at its end.
-    pub(in crate::agent) async fn take_input(&self) -> Option<Bytes> {
-        loop {
-            let (next, ended) = {
-                let mut state = self.state();
-                (state.input.pop_front(), state.input_ended)
-            };
-            if next.is_some() || ended {
-                return next;
-            }
-            self.input.notified().await;
-        }
-    }
-
-    /// So many bytes of stdin need not be kept any more.
-    pub(in crate::agent) fn has_taken(&self, length: usize) {
-        self.change(|state| state.acknowledged.input_offset += length as u64);
+    pub(in crate::agent) async fn put(&self, data: Bytes) {
+        self.fill(0, data).await;
     }
 }
 
 impl State {
     fn operated(&mut self, end: End) {
-        // Nobody reads input any more.
-        self.input.clear();
-        self.acknowledged.input_offset = self.input_received;
+        self.drop_input();
         self.exited = Some(Exited {
             end: Some(end),
             stdout_bytes: self.streams[0].end(),

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -32,19 +32,7 @@ impl Execution {
             Stdin::Terminal(terminal) => return self.type_in(terminal).await,
         };
         let mut stdin = None;
-        loop {
-            let next = {
-                let mut state = self.state();
-                let next = state.input.pop_front();
-                if next.is_none() && state.input_ended {
-                    return;
-                }
-                next
-            };
-            let Some(data) = next else {
-                self.input.notified().await;
-                continue;
-            };
+        while let Some(data) = self.take_input().await {
             // Most programs get no input: registering their pipe, and taking it back, would be two
             // system calls for nothing.
             if let Some(pipe) = unused.take() {
@@ -56,7 +44,7 @@ impl Execution {
                 // It closed its stdin: what else comes is dropped, and acknowledged.
                 stdin = None;
             }
-            self.change(|state| state.acknowledged.input_offset += data.len() as u64);
+            self.has_taken(data.len());
         }
     }
 
@@ -168,6 +156,33 @@ impl Execution {
                     self.change(|state| state.push(index, piece));
                 }
             }
+        }
+    }
+
+    /// The next bytes of stdin; none at its end.
+    pub(in crate::agent) async fn take_input(&self) -> Option<Bytes> {
+        loop {
+            let (next, ended) = {
+                let mut state = self.state();
+                (state.input.pop_front(), state.input_ended)
+            };
+            if next.is_some() || ended {
+                return next;
+            }
+            self.input.notified().await;
+        }
+    }
+
+    /// So many bytes of stdin need not be kept any more.
+    pub(in crate::agent) fn has_taken(&self, length: usize) {
+        self.change(|state| state.acknowledged.input_offset += length as u64);
+    }
+
+    /// Adds to a stream, as fast as there is credit.
+    pub(super) async fn fill(&self, index: usize, mut data: Bytes) {
+        while !data.is_empty() {
+            let now = data.split_to(self.room(index).await.min(data.len()));
+            self.change(|state| state.push(index, now));
         }
     }
 

@@ -68,6 +68,15 @@ impl Resolved {
         inside(&real)?;
         Ok(real)
     }
+
+    /// The same, and itself if nothing is there.
+    pub(super) fn followed_if_there(self) -> Result<PathBuf, Failure> {
+        if self.kind.is_some() {
+            self.followed()
+        } else {
+            Ok(self.itself)
+        }
+    }
 }
 
 pub(super) fn is_root(path: &Path) -> bool {

@@ -11,7 +11,7 @@ const MAX_MODE: u32 = 0o777;
 /// The path in that field, absolute and normalised.
 pub(in crate::api) fn path(field: &str, given: &str) -> Result<String, InvalidRequest> {
     paths::anywhere(given)
-        .map_err(|error| InvalidRequest::of(field, format!("{} {error}", quoted(given))).within(""))
+        .map_err(|error| InvalidRequest::of(field, format!("{} {error}", quoted(given))))
 }
 
 /// Permission bits: `default` for 0.

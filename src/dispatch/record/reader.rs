@@ -1,6 +1,6 @@
 //! One who reads an execution.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -57,32 +57,33 @@ impl Reader {
             // Created before the look, so that nothing is missed.
             let record = self.record.clone();
             let changed = record.changed.notified();
-            match self.look()? {
-                Some(told) => {
-                    self.finished = matches!(told, Told::Update(Update::Finished(..)));
+            match self.look() {
+                Poll::Ready(told) => {
+                    self.finished = matches!(told, Some(Told::Update(Update::Finished(..))) | None);
                     record.changed.notify_waiters();
-                    return Some(told);
+                    return told;
                 }
-                None => changed.await,
+                Poll::Pending => changed.await,
             }
         }
     }
 
-    /// None: it is over. Some(None): nothing yet.
-    #[allow(clippy::option_option)]
-    fn look(&mut self) -> Option<Option<Told>> {
+    /// What there is now; none: it is over.
+    fn look(&mut self) -> Poll<Option<Told>> {
         let mut state = self.record.state();
-        if state.reader != self.number || self.finished {
-            return None;
-        }
-        let mut read = state.read?;
+        let Some(mut read) = state
+            .read
+            .filter(|_| state.reader == self.number && !self.finished)
+        else {
+            return Poll::Ready(None);
+        };
         if !self.started {
             let Some(sandbox) = state.sandbox.clone() else {
                 // It may never start.
-                return Some(self.end(&state));
+                return end(&state);
             };
             self.started = true;
-            return Some(Some(Told::Update(Update::Event(Event::Started(sandbox)))));
+            return ready(Update::Event(Event::Started(sandbox)));
         }
         let next = [0, 1].map(|index| {
             let piece = state.streams[index].at(read[index]);
@@ -117,17 +118,23 @@ impl Reader {
                 }
             };
             state.read = Some(read);
-            return Some(Some(told));
+            return Poll::Ready(Some(told));
         }
         if let Some(file) = state.files.pop_front() {
-            return Some(Some(Told::Update(Update::Event(Event::File(file)))));
+            return ready(Update::Event(Event::File(file)));
         }
-        Some(self.end(&state))
+        end(&state)
     }
+}
 
-    fn end(&self, state: &State) -> Option<Told> {
-        let (outcome, usage, timings) = state.finished.clone()?;
-        Some(Told::Update(Update::Finished(outcome, usage, timings)))
+fn ready(update: Update) -> Poll<Option<Told>> {
+    Poll::Ready(Some(Told::Update(update)))
+}
+
+fn end(state: &State) -> Poll<Option<Told>> {
+    match state.finished.clone() {
+        Some((outcome, usage, timings)) => ready(Update::Finished(outcome, usage, timings)),
+        None => Poll::Pending,
     }
 }
 

@@ -23,7 +23,7 @@ impl Events for Sink {
     async fn gone(&self) {
         match self {
             Self::Caller(updates, _) => updates.closed().await,
-            Self::Kept(record) => record.abandoned(record.keep.unwrap_or_default()).await,
+            Self::Kept(record) => record.abandoned().await,
         }
     }
 
