@@ -10,10 +10,13 @@ const PUBLIC: [&str; 4] = [
 ];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.
-const SECRET: [&str; 15] = [
+const SECRET: [&str; 18] = [
     ".sandpool.v1.Code",
     ".sandpool.v1.Command",
+    ".sandpool.v1.CodeError",
+    ".sandpool.v1.CreateContextRequest",
     ".sandpool.v1.CreateSandboxRequest",
+    ".sandpool.v1.Display",
     ".sandpool.v1.ExecuteRequest",
     ".sandpool.v1.ExecuteResponse",
     ".sandpool.v1.ExecutionSpec",

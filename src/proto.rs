@@ -20,6 +20,14 @@ pub mod v1 {
 
     /// The file descriptors of sandpool.v1, for server reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandpool_v1.fds"));
+
+    /// Its value and traceback are its owner's secrets.
+    impl std::fmt::Debug for CodeError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let mut shown = f.debug_struct("CodeError");
+            shown.field("name", &self.name).finish_non_exhaustive()
+        }
+    }
 }
 
 /// sandpool.agent.v1, what server and agent speak.

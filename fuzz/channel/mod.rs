@@ -75,6 +75,7 @@ struct Got {
     output: [u64; 2],
     files: u64,
     file_bytes: u64,
+    forms: u64,
 }
 
 impl Got {
@@ -85,6 +86,9 @@ impl Got {
             Event::Started(_) => self.started += 1,
             Event::Stdout(data) => self.output[0] += data.len() as u64,
             Event::Stderr(data) => self.output[1] += data.len() as u64,
+            Event::Display(display) => {
+                self.forms += display.data.values().map(|it| it.len() as u64).sum::<u64>();
+            }
             Event::File(chunk) => {
                 self.files += u64::from(chunk.last);
                 self.file_bytes += chunk.content.len() as u64;
@@ -97,7 +101,7 @@ impl Got {
             }
         }
         assert_eq!(self.started, 1, "Started does not come first");
-        assert!(self.output[0] + self.output[1] <= OUTPUT_LIMIT);
+        assert!(self.output[0] + self.output[1] + self.forms <= OUTPUT_LIMIT);
         assert!(self.files <= MAX_FILES && self.file_bytes <= FILES_LIMIT);
     }
 }
@@ -196,13 +200,22 @@ async fn drive(scripts: Vec<Script>, caller: Caller) {
 }
 
 fn check(ended: sandpool::sandbox::Ended, mut got: Got, caller: Caller) {
+    let mut rest = ended.rest.iter();
+    if !caller.reads && !rest.any(|event| matches!(event, Event::Started(_))) {
+        // It is in the channel, where nobody has looked, or never was.
+        got.started = 1;
+    }
     for event in &ended.rest {
         got.take(event);
     }
     let delivered = [ended.usage.stdout_bytes, ended.usage.stderr_bytes];
     // The channel to the caller holds a few events that it may never have read.
     assert!(got.output[0] <= delivered[0] && got.output[1] <= delivered[1]);
-    assert!(delivered[0] + delivered[1] <= OUTPUT_LIMIT);
+    let all = delivered[0] + delivered[1] + ended.usage.display_bytes;
+    assert!(all <= OUTPUT_LIMIT);
+    if let Some(error) = ended.error {
+        assert!(error.name.chars().count() <= 256 && error.value.chars().count() <= 16_384);
+    }
     if ended.started_at.is_none() {
         let before_start = matches!(
             ended.outcome,
@@ -220,7 +233,7 @@ fn check(ended: sandpool::sandbox::Ended, mut got: Got, caller: Caller) {
         }
         Outcome::OutputLimit(bytes) => {
             assert_eq!(bytes, OUTPUT_LIMIT);
-            assert_eq!(delivered[0] + delivered[1], OUTPUT_LIMIT);
+            assert_eq!(all, OUTPUT_LIMIT);
         }
         Outcome::Cancelled(_) => assert!(!caller.stays),
         Outcome::Exited(_)

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use sandpool::proto::agent::{
-    Acknowledged, Exited, FileChunk, FromAgent, Opened, Output, Started, exited,
-    from_agent::Message as Said,
+    Acknowledged, CodeError, Display, Exited, FileChunk, Form, FromAgent, Opened, Output, Started,
+    exited, from_agent::Message as Said,
 };
 
 use super::stream::{End, Script};
@@ -125,7 +125,7 @@ impl Wire {
         let mut source = Source(data);
         let mut scripts = Vec::new();
         // How far each stream is, so that what is said can make sense.
-        let mut sent = [0; 3];
+        let mut sent = [0; 4];
         while !source.is_empty() && scripts.len() < MAX_CONNECTIONS {
             let mut wire = Self::default();
             wire.frame(HEADERS, END_HEADERS, REQUEST, RESPONSE);
@@ -179,7 +179,7 @@ impl Wire {
 }
 
 /// One message, which may make sense.
-fn said(kind: u8, source: &mut Source<'_>, sent: &mut [u64; 3]) -> FromAgent {
+fn said(kind: u8, source: &mut Source<'_>, sent: &mut [u64; 4]) -> FromAgent {
     let message = match kind {
         3 => Some(Said::Opened(Opened {
             acknowledged: Some(acknowledged(source)),
@@ -209,6 +209,13 @@ fn said(kind: u8, source: &mut Source<'_>, sent: &mut [u64; 3]) -> FromAgent {
             data: Bytes::copy_from_slice(source.bytes(3)),
         })),
         13 | 14 => Some(Said::Exited(exited(source))),
+        15 => {
+            let data = match source.byte() % 4 {
+                0 => source.bytes(20).to_vec(),
+                _ => display(source).encode_length_delimited_to_vec(),
+            };
+            Some(output(3, data, sent))
+        }
         _ => None,
     };
     FromAgent { message }
@@ -222,7 +229,7 @@ fn acknowledged(source: &mut Source<'_>) -> Acknowledged {
 }
 
 /// The next bytes of a stream.
-fn output(stream: usize, data: Vec<u8>, sent: &mut [u64; 3]) -> Said {
+fn output(stream: usize, data: Vec<u8>, sent: &mut [u64; 4]) -> Said {
     let offset = sent[stream];
     sent[stream] += data.len() as u64;
     Said::Output(Output {
@@ -247,6 +254,20 @@ fn file_chunk(source: &mut Source<'_>) -> FileChunk {
     }
 }
 
+fn display(source: &mut Source<'_>) -> Display {
+    let form = |source: &mut Source<'_>| Form {
+        mime_type: "m".repeat(source.number() as usize % 300),
+        data: vec![b'd'; source.number() as usize % 2000].into(),
+    };
+    Display {
+        forms: (0..source.byte() % 70).map(|_| form(source)).collect(),
+        stdout_offset: source.number(),
+        stderr_offset: source.number(),
+        is_result: source.byte() & 1 != 0,
+        ..Display::default()
+    }
+}
+
 fn exited(source: &mut Source<'_>) -> Exited {
     let number = source.number();
     Exited {
@@ -268,5 +289,12 @@ fn exited(source: &mut Source<'_>) -> Exited {
         stderr_bytes: source.number(),
         files_bytes: source.number(),
         output_files_omitted: source.number() as u32,
+        displays_bytes: source.number(),
+        error: (source.byte() & 1 != 0).then(|| CodeError {
+            name: "é".repeat(source.number() as usize % 1000),
+            value: "e".repeat(source.number() as usize % 100_000),
+            traceback: String::new(),
+        }),
+        context_ended: source.byte() & 1 != 0,
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Boot {
     pub(super) main: &'static str,
     pub(super) hook: Hook,
     pub(super) start: fn(&StartRecord<'_>) -> Vec<u8>,
+    /// The main script of a context, where the language has contexts.
+    pub(super) context: Option<&'static str>,
 }
 
 /// What makes an interpreter run its boot script.
@@ -36,6 +38,7 @@ pub(super) const BOOTS: [Boot; 4] = [
         main: "main.py",
         hook: Hook::Directory("PYTHONPATH"),
         start: |record| record.fields(),
+        context: Some(include_str!("boot/context.py")),
     },
     Boot {
         name: "bash",
@@ -44,6 +47,7 @@ pub(super) const BOOTS: [Boot; 4] = [
         main: "main.sh",
         hook: Hook::Script("BASH_ENV"),
         start: |record| record.shell_commands(),
+        context: None,
     },
     Boot {
         name: "node",
@@ -52,6 +56,7 @@ pub(super) const BOOTS: [Boot; 4] = [
         main: "main.js",
         hook: Hook::Option("--require"),
         start: |record| record.fields(),
+        context: None,
     },
     Boot {
         name: REHEARSAL,
@@ -60,6 +65,7 @@ pub(super) const BOOTS: [Boot; 4] = [
         main: "main",
         hook: Hook::Argument(REHEARSAL),
         start: |record| record.fields(),
+        context: None,
     },
 ];
 
@@ -72,11 +78,20 @@ pub(super) fn write_boot_scripts(run_dir: &Path) -> io::Result<()> {
         .try_for_each(|boot| fs::write(dir.join(boot.script_name), boot.script))
 }
 
+/// Who reads what the program prints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutputReader {
+    /// Its pipes are the server's.
+    Server,
+    Agent,
+    /// The agent, of each cell by itself: it is a context, which keeps its socket to be told of them.
+    AgentByCell,
+}
+
 /// What a waiting interpreter is told.
 pub(super) struct StartRecord<'a> {
     pub(super) working_directory: &'a str,
-    /// Whether the agent reads what the program prints, and not the server itself.
-    pub(super) read_by_agent: bool,
+    pub(super) reader: OutputReader,
     pub(super) args: &'a [String],
     pub(super) env: &'a BTreeMap<&'a str, &'a str>,
 }
@@ -90,10 +105,10 @@ impl StartRecord<'_> {
             fields.push(0);
         };
         add(self.working_directory);
-        add(if self.read_by_agent {
-            "agent"
-        } else {
-            "server"
+        add(match self.reader {
+            OutputReader::Server => "server",
+            OutputReader::Agent => "agent",
+            OutputReader::AgentByCell => "context",
         });
         add(&self.args.len().to_string());
         self.args.iter().for_each(|arg| add(arg));
@@ -136,7 +151,7 @@ mod tests {
     fn a_shell_record_quotes_everything() {
         let record = StartRecord {
             working_directory: "/workspace/it's",
-            read_by_agent: true,
+            reader: OutputReader::Agent,
             args: &["a b".into(), "$(id)".into()],
             env: &BTreeMap::from([("A", "x'y")]),
         };

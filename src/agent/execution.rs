@@ -1,5 +1,6 @@
 //! One execution, from its start to its exit, whatever becomes of the connections meanwhile.
 
+mod cell;
 mod follow;
 mod operate;
 mod pump;
@@ -8,6 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -15,6 +17,7 @@ use rustix::process::Pid;
 use tokio::sync::Notify;
 
 use super::{
+    contexts::Context,
     executions::Sandbox,
     files,
     interpreters::{Program, Setting},
@@ -25,11 +28,18 @@ use super::{
     terminal::Terminal,
 };
 use crate::proto::agent::{
-    Acknowledged, Control, Credit, Exited, FromAgent, Input, Open, Opened, Output, Start, Started,
-    Stream, control::Action, exited, from_agent::Message, start,
+    self, Acknowledged, Control, Credit, Exited, FromAgent, Input, Open, Opened, Output, Start,
+    Started, Stream, control::Action, exited, from_agent::Message, start,
 };
 
-const STREAMS: [Stream; 3] = [Stream::Stdout, Stream::Stderr, Stream::Files];
+const STREAMS: [Stream; 4] = [
+    Stream::Stdout,
+    Stream::Stderr,
+    Stream::Files,
+    Stream::Displays,
+];
+/// How long the pipes of a program that has ended are kept open for its children's output.
+const AFTER_EXIT: Duration = Duration::from_millis(200);
 
 /// An execution and the streams that the server reads.
 pub(super) struct Execution {
@@ -41,7 +51,7 @@ pub(super) struct Execution {
     room: Notify,
     /// Input came, or its end.
     input: Notify,
-    /// A file operation is to end.
+    /// A file operation or a cell is to end.
     killed: Notify,
 }
 
@@ -50,7 +60,7 @@ struct State {
     /// Which connection speaks for the server: the last one that opened this execution.
     connection: u64,
     waker: Option<Waker>,
-    streams: [Outbox; 3],
+    streams: [Outbox; 4],
     /// Which stream is asked first next time, so that each has its turn.
     turn: usize,
     opened_sent: bool,
@@ -64,6 +74,8 @@ struct State {
     terminal: Option<Terminal>,
     /// Of its processes, in a sandbox that lives on and runs others.
     mark: Option<Mark>,
+    /// It has a context's processes, which go on.
+    is_cell: bool,
     /// The server does not want to hear of it any more: what it still writes is dropped.
     abandoned: bool,
     input: VecDeque<Bytes>,
@@ -204,11 +216,15 @@ impl Execution {
         self.change(|state| state.acknowledged.control_sequence = control.sequence);
     }
 
-    /// Kills its processes; in a sandbox that is its own, everyone's.
+    /// Kills its processes; in a sandbox that is its own, everyone's. A cell is interrupted first.
     fn kill(&self) {
         self.killed.notify_one();
-        let mark = self.state().mark;
+        let (mark, is_cell) = {
+            let state = self.state();
+            (state.mark, state.is_cell)
+        };
         match mark {
+            _ if is_cell => {}
             Some(mark) => mark.kill_all(),
             None => processes::kill_all(),
         }
@@ -219,7 +235,7 @@ impl Execution {
         let runs = self.change(|state| {
             state.abandoned = true;
             state.streams = Default::default();
-            state.mark.is_some() && state.exited.is_none()
+            (state.mark.is_some() || state.is_cell) && state.exited.is_none()
         });
         self.room.notify_waiters();
         if runs {
@@ -239,14 +255,19 @@ impl Execution {
     async fn start(self: &Arc<Self>, start: Start) {
         {
             let mut state = self.state();
-            state.mark = start.named.map(|_| Mark::new());
+            let is_cell = matches!(start.program, Some(start::Program::Cell(_)));
+            state.mark = start.named.filter(|_| !is_cell).map(|_| Mark::new());
             if state.exited.is_some() {
                 return;
             }
         }
-        if let Some(start::Program::FileOperation(operation)) = start.program {
-            self.operate(operation, start.no_input);
-            return;
+        let mut start = start;
+        match start.program.take() {
+            Some(start::Program::FileOperation(operation)) => {
+                return self.operate(operation, start.no_input);
+            }
+            Some(start::Program::Cell(cell)) => return self.run_cell(cell, start),
+            program => start.program = program,
         }
         match self.launch(&start).await {
             Ok(program) => {
@@ -265,8 +286,13 @@ impl Execution {
                     });
                 });
                 // Owned by the sandbox: they end by themselves, or with the sandbox.
-                if let (Some(start::Program::Code(code)), Some(_)) = (&start.program, start.named) {
-                    let (sandbox, language) = (self.sandbox.clone(), code.language.clone());
+                let taken = match &start.program {
+                    Some(start::Program::Code(code)) => Some(&code.language),
+                    Some(start::Program::Context(context)) => Some(&context.language),
+                    _ => None,
+                };
+                if let (Some(language), Some(_)) = (taken, start.named) {
+                    let (sandbox, language) = (self.sandbox.clone(), language.clone());
                     let replace =
                         async move { sandbox.interpreters.replace_spares(&language).await };
                     tokio::spawn(replace);
@@ -314,8 +340,47 @@ impl Execution {
                     )
                 })
             }
-            Some(start::Program::FileOperation(_)) | None => Err("there is no program".into()),
+            Some(start::Program::Context(context)) => self.launch_context(context, setting).await,
+            Some(start::Program::FileOperation(_) | start::Program::Cell(_)) | None => {
+                Err("there is no program".into())
+            }
         }
+    }
+}
+
+impl Execution {
+    async fn launch_context(
+        &self,
+        context: &agent::Context,
+        setting: Setting<'_>,
+    ) -> Result<Program, String> {
+        let cannot = |reason: String| format!("cannot start the context: {reason}");
+        let mark = setting.mark;
+        let mark = mark.ok_or_else(|| cannot("the sandbox does not live on".into()))?;
+        let interpreters = &self.sandbox.interpreters;
+        let launched = interpreters.context(context.language.clone(), setting);
+        let mut program = launched.await.map_err(|error| cannot(error.to_string()))?;
+        match Context::open(&mut program, mark).await {
+            Ok(opened) => self.sandbox.contexts.insert(context.id.clone(), opened),
+            Err(reason) => {
+                mark.kill_all();
+                return Err(cannot(reason));
+            }
+        }
+        Ok(program)
+    }
+
+    /// Tells the end, which says nothing of the streams yet.
+    fn has_exited(&self, exited: Exited) {
+        self.change(|state| {
+            state.exited = Some(Exited {
+                stdout_bytes: state.streams[0].end(),
+                stderr_bytes: state.streams[1].end(),
+                files_bytes: state.streams[2].end(),
+                displays_bytes: state.streams[3].end(),
+                ..exited
+            });
+        });
     }
 }
 
@@ -374,11 +439,12 @@ impl State {
     }
 }
 
-/// Where a stream, which is one of the three, stands in [`STREAMS`].
+/// Where a stream, which is one of the four, stands in [`STREAMS`].
 const fn index(stream: Stream) -> usize {
     match stream {
         Stream::Stdout | Stream::Unspecified => 0,
         Stream::Stderr => 1,
         Stream::Files => 2,
+        Stream::Displays => 3,
     }
 }

@@ -6,14 +6,15 @@ use std::{
 };
 
 use super::{
-    attached::Attached, execution::Execution, interpreters::Interpreters, memory::MemoryWatch,
-    pipes::DirectPair, processes, shares::Shares,
+    attached::Attached, contexts::Contexts, execution::Execution, interpreters::Interpreters,
+    memory::MemoryWatch, pipes::DirectPair, processes, shares::Shares,
 };
 use crate::proto::agent::PrepareRequest;
 
 /// What every execution needs of the sandbox.
 pub(super) struct Sandbox {
     pub(super) interpreters: Arc<Interpreters>,
+    pub(super) contexts: Contexts,
     attached: Attached,
     prepared: Mutex<Option<Prepared>>,
 }
@@ -61,6 +62,7 @@ impl Executions {
         Self {
             sandbox: Arc::new(Sandbox {
                 interpreters,
+                contexts: Contexts::default(),
                 attached,
                 prepared: Mutex::default(),
             }),

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     RUN_DIR, WORKSPACE,
-    boot::{BOOTS, Boot, Hook, StartRecord},
+    boot::{BOOTS, Boot, Hook, OutputReader, StartRecord},
     marks::Mark,
     pipes::{DirectPair, Outputs, Pipes},
     processes,
@@ -224,6 +224,31 @@ impl Interpreters {
     /// Gives code to a waiting interpreter, or to a fresh one where none waits or `env` holds
     /// what is read at a process's start only, or it is to run on a terminal.
     pub(super) async fn run(&self, code: Code, setting: Setting<'_>) -> io::Result<Program> {
+        self.start_in(code, setting, false).await
+    }
+
+    /// Has a waiting interpreter, or a fresh one, wait for cells: with it comes the socket to tell it of them.
+    pub(super) async fn context(
+        &self,
+        language: String,
+        setting: Setting<'_>,
+    ) -> io::Result<Program> {
+        let boot = self.state().languages.get(&language).map(|it| it.boot);
+        let script = boot.and_then(|boot| boot.context);
+        let code = Code {
+            source: script.ok_or_else(no_such_language)?.to_owned(),
+            language,
+            args: Vec::new(),
+        };
+        self.start_in(code, setting, true).await
+    }
+
+    async fn start_in(
+        &self,
+        code: Code,
+        setting: Setting<'_>,
+        is_context: bool,
+    ) -> io::Result<Program> {
         let Setting {
             env,
             working_directory,
@@ -243,7 +268,7 @@ impl Interpreters {
             None => {
                 let (boot, interpreter) = match self.state().languages.get(&code.language) {
                     Some(language) => (language.boot, language.interpreter.clone()),
-                    None => return Err(io::Error::other("the agent does not know the language")),
+                    None => return Err(no_such_language()),
                 };
                 let ends = terminal.map_or(Ends::Pipes(None), Ends::Terminal);
                 let mut spare = self.spawn(boot, &interpreter, env, ends)?;
@@ -259,7 +284,11 @@ impl Interpreters {
         spare.main.write_all_at(code.source.as_bytes(), 0)?;
         let record = StartRecord {
             working_directory,
-            read_by_agent: matches!(spare.pipes.outputs, Outputs::Read { .. }),
+            reader: match spare.pipes.outputs {
+                _ if is_context => OutputReader::AgentByCell,
+                Outputs::Read { .. } => OutputReader::Agent,
+                Outputs::Direct(_) | Outputs::Terminal(_) => OutputReader::Server,
+            },
             args: &code.args,
             env: &env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         };
@@ -434,6 +463,10 @@ impl Interpreters {
         }
         Ok((process, pipes))
     }
+}
+
+fn no_such_language() -> io::Error {
+    io::Error::other("the agent does not know the language")
 }
 
 impl State {

@@ -7,6 +7,7 @@
 //! - `executions`: which executions there are; `execution`: one of them, from start to exit, and its pipes
 //! - `outbox`: an output stream's bytes until the server has them
 //! - `interpreters`: the spares that wait for code; `boot`: how they are made to wait
+//! - `contexts`: those that keep their state and run cells
 //! - `pipes`: where a program's output goes: straight to the server, or through the agent; `terminal`:
 //!   what it may have instead
 //! - `processes`: counted, limited, killed; `memory`: the watch on the sandbox's memory
@@ -21,6 +22,7 @@ mod attach;
 mod attached;
 mod boot;
 mod connections;
+mod contexts;
 mod execution;
 mod executions;
 mod files;

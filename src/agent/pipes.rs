@@ -14,7 +14,7 @@
 use std::{
     io::{self, PipeWriter},
     os::fd::{FromRawFd, OwnedFd},
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -91,6 +91,13 @@ pub(super) enum Stdin {
     Terminal(Terminal),
 }
 
+/// The other ends of a program's three pipes, for the program.
+pub(super) struct ProgramEnds {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
 /// A program's three pipes, or its terminal.
 pub(super) struct Pipes {
     pub(super) stdin: Stdin,
@@ -100,31 +107,44 @@ pub(super) struct Pipes {
 impl Pipes {
     /// Gives a program that is about to start its ends.
     pub(super) fn attach(command: &mut Command, direct: Option<DirectPair>) -> io::Result<Self> {
-        let (stdin, our_stdin) = io::pipe()?;
-        command.stdin(Stdio::from(stdin));
-        let outputs = match direct {
-            Some(pair) => {
-                command.stdout(pair.stdout).stderr(pair.stderr);
-                Outputs::Direct(pair.number)
-            }
-            None => {
-                let (our_stdout, stdout) = io::pipe()?;
-                let (our_stderr, stderr) = io::pipe()?;
-                for pipe in [&our_stdout, &our_stderr] {
-                    // Refused where pipes hold too much already: then it is slower.
-                    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
-                }
-                command.stdout(stdout).stderr(stderr);
-                Outputs::Read {
-                    stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
-                    stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
-                }
-            }
+        let Some(pair) = direct else {
+            let (pipes, ends) = Self::read_by_agent()?;
+            command
+                .stdin(ends.stdin)
+                .stdout(ends.stdout)
+                .stderr(ends.stderr);
+            return Ok(pipes);
         };
+        let (stdin, our_stdin) = io::pipe()?;
+        command.stdin(stdin).stdout(pair.stdout).stderr(pair.stderr);
         Ok(Self {
             stdin: Stdin::Pipe(our_stdin),
-            outputs,
+            outputs: Outputs::Direct(pair.number),
         })
+    }
+
+    /// Three whose output the agent reads, and their other ends.
+    pub(super) fn read_by_agent() -> io::Result<(Self, ProgramEnds)> {
+        let (stdin, our_stdin) = io::pipe()?;
+        let (our_stdout, stdout) = io::pipe()?;
+        let (our_stderr, stderr) = io::pipe()?;
+        for pipe in [&our_stdout, &our_stderr] {
+            // Refused where pipes hold too much already: then it is slower.
+            let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+        }
+        let pipes = Self {
+            stdin: Stdin::Pipe(our_stdin),
+            outputs: Outputs::Read {
+                stdout: pipe::Receiver::from_owned_fd(our_stdout.into())?,
+                stderr: pipe::Receiver::from_owned_fd(our_stderr.into())?,
+            },
+        };
+        let ends = ProgramEnds {
+            stdin: stdin.into(),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        Ok((pipes, ends))
     }
 
     /// Those of a program whose terminal this is.

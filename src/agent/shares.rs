@@ -98,6 +98,11 @@ impl Shares {
         }
     }
 
+    /// The most that one under watch was seen to have, in bytes.
+    pub(super) fn peak(&self, mark: Mark) -> u64 {
+        self.state().watched.get(&mark).map_or(0, |it| it.peak)
+    }
+
     async fn look(self: Arc<Self>) {
         let mut asked_at = Instant::now();
         let mut ask_again_in = ASK_EVERY;
@@ -187,8 +192,7 @@ impl Share {
 
     /// The most that it was seen to have, in bytes.
     pub(super) fn peak(&self) -> u64 {
-        let state = self.shares.state();
-        state.watched.get(&self.mark).map_or(0, |it| it.peak)
+        self.shares.peak(self.mark)
     }
 }
 

@@ -61,7 +61,7 @@ impl<S> Answers<S> {
         self.encoded.reserve(PREFIX + length.min(PASSED_ON));
         // Not compressed.
         self.encoded.put_u8(0);
-        // Below 4 GiB by far: no message carries more than a piece of 1 MiB.
+        // Below 4 GiB by far: none has as much as 4 MiB.
         self.encoded.put_u32(length as u32);
         let (field, output) = match message.event {
             Some(Event::Stdout(data)) if data.len() >= PASSED_ON => (STDOUT, data),

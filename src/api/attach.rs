@@ -66,7 +66,11 @@ impl Executions {
     ) -> Result<Responses, Status> {
         let record = self.dispatcher.execution(caller, &request.execution_id);
         let record = record.map_err(Refusal::from)?;
-        let offsets = [request.stdout_offset, request.stderr_offset];
+        let offsets = [
+            request.stdout_offset,
+            request.stderr_offset,
+            request.display_offset,
+        ];
         Ok(tell(record.attach(offsets)))
     }
 

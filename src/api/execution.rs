@@ -71,6 +71,12 @@ impl Executions {
                     .map_err(Refusal::from)?,
             ),
         };
+        let context = match (&sandbox, request.context_id.as_str()) {
+            (Some(sandbox), id) if !id.is_empty() => {
+                Some(sandbox.context(id).map_err(Refusal::from)?)
+            }
+            _ => None,
+        };
         let pool = match &sandbox {
             Some(sandbox) => pool_of(sandbox, &request.pool)
                 .map_err(|invalid| Refusal::Invalid(invalid.within(root)))?,
@@ -86,8 +92,8 @@ impl Executions {
             "" => random_id(),
             id => id.to_owned(),
         };
-        let spec =
-            spec(request, rules).map_err(|invalid| Refusal::Invalid(invalid.within(root)))?;
+        let spec = spec(request, rules, context.as_deref());
+        let spec = spec.map_err(|invalid| Refusal::Invalid(invalid.within(root)))?;
         let queue_timeout = spec.limits.queue_timeout;
         let wait = call.deadline.unwrap_or(queue_timeout).min(queue_timeout);
         let admitted = self
@@ -98,6 +104,7 @@ impl Executions {
                     execution_id: execution_id.clone(),
                     pool: pool.clone(),
                     sandbox,
+                    context,
                     spec,
                     wait,
                 },
@@ -140,7 +147,7 @@ impl ExecutionService for Executions {
                     tokio::spawn(forward_input(messages, order, to_program, refused));
                 }
                 let responses = UntilFinished {
-                    stream: tell(record.attach([0, 0])).merge(refusals),
+                    stream: tell(record.attach([0; 3])).merge(refusals),
                     finished: false,
                 };
                 return Ok(Response::new(Box::pin(responses)));
@@ -187,7 +194,7 @@ impl ExecutionService for Executions {
                     let _ = input.try_send(Input::Data(request.stdin));
                     let _ = input.try_send(Input::Close);
                 }
-                let mut reader = record.attach([0, 0]);
+                let mut reader = record.attach([0; 3]);
                 while let Some(told) = reader.next().await {
                     match told {
                         Told::Update(update) => whole.add(update),

@@ -10,7 +10,7 @@ use super::{
     execution::deadline,
     page,
     status::Refusal,
-    translate::sandbox,
+    translate::{context, sandbox},
     violations::{InvalidRequest, quoted},
 };
 use crate::{
@@ -106,6 +106,48 @@ impl SandboxService for Sandboxes {
             .delete_sandbox(caller, &request.get_ref().sandbox_id);
         deleted.await.map_err(Refusal::from)?;
         Ok(Response::new(v1::DeleteSandboxResponse {}))
+    }
+
+    async fn create_context(
+        &self,
+        request: Request<v1::CreateContextRequest>,
+    ) -> Result<Response<v1::Context>, Status> {
+        let found = self.find(&request, &request.get_ref().sandbox_id)?;
+        let pool = self.pools.get(found.pool());
+        // The sandbox is of a pool that is served.
+        let rules = &pool
+            .ok_or_else(|| Status::internal("the pool is gone"))?
+            .rules;
+        let new = context::new(request.into_inner(), rules).map_err(Refusal::from)?;
+        let created = self.dispatcher.create_context(found.clone(), new).await;
+        let created = created.map_err(Refusal::from)?;
+        let message = context::message(&created, &found.id().to_string());
+        Ok(Response::new(message))
+    }
+
+    async fn list_contexts(
+        &self,
+        request: Request<v1::ListContextsRequest>,
+    ) -> Result<Response<v1::ListContextsResponse>, Status> {
+        let found = self.find(&request, &request.get_ref().sandbox_id)?;
+        let id = found.id().to_string();
+        let contexts = found.contexts();
+        Ok(Response::new(v1::ListContextsResponse {
+            contexts: contexts
+                .iter()
+                .map(|it| context::message(it, &id))
+                .collect(),
+        }))
+    }
+
+    async fn delete_context(
+        &self,
+        request: Request<v1::DeleteContextRequest>,
+    ) -> Result<Response<v1::DeleteContextResponse>, Status> {
+        let found = self.find(&request, &request.get_ref().sandbox_id)?;
+        let deleted = found.delete_context(&request.get_ref().context_id).await;
+        deleted.map_err(Refusal::from)?;
+        Ok(Response::new(v1::DeleteContextResponse {}))
     }
 }
 

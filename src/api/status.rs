@@ -16,7 +16,8 @@ use super::{
 use crate::{
     access::Denied,
     dispatch::{
-        AlreadyExists, LivesTooLong, NoExecution, NoSandbox, NotCreated, Refused, SandboxBusy,
+        AlreadyExists, ContextBusy, ContextEnded, ContextNotCreated, LivesTooLong, NoContext,
+        NoExecution, NoSandbox, NotCreated, Refused, SandboxBusy, TooManyContexts,
         TooManyExecutions, TooManySandboxes,
     },
     execution::FileStatus,
@@ -76,6 +77,21 @@ pub enum Refusal {
     /// Enough is done in the sandbox.
     #[error(transparent)]
     SandboxBusy(#[from] SandboxBusy),
+    /// There is no such context in the sandbox.
+    #[error(transparent)]
+    NoContext(#[from] NoContext),
+    /// The context takes no cells any more.
+    #[error(transparent)]
+    ContextEnded(#[from] ContextEnded),
+    /// The context has no time for the cell.
+    #[error(transparent)]
+    ContextBusy(#[from] ContextBusy),
+    /// The sandbox has enough contexts.
+    #[error(transparent)]
+    TooManyContexts(#[from] TooManyContexts),
+    /// A context's interpreter did not start; how it ended.
+    #[error("the context's interpreter did not start: {0}")]
+    ContextNotStarted(String),
     /// A sandbox would live for too long.
     #[error(transparent)]
     LivesTooLong(#[from] LivesTooLong),
@@ -100,6 +116,8 @@ impl From<Refused> for Refusal {
             Refused::TooManyExecutions(error) => error.into(),
             Refused::TooManySandboxes(error) => error.into(),
             Refused::SandboxBusy(error) => error.into(),
+            Refused::ContextBusy(error) => error.into(),
+            Refused::ContextEnded(error) => error.into(),
             Refused::Lease(error) => error.into(),
             Refused::NotOwner(reason) => Self::NotOwner(reason),
         }
@@ -115,6 +133,16 @@ impl From<NotCreated> for Refusal {
     }
 }
 
+impl From<ContextNotCreated> for Refusal {
+    fn from(error: ContextNotCreated) -> Self {
+        match error {
+            ContextNotCreated::Refused(refused) => refused.into(),
+            ContextNotCreated::TooMany(error) => error.into(),
+            ContextNotCreated::NotStarted(how) => Self::ContextNotStarted(how),
+        }
+    }
+}
+
 impl Refusal {
     /// The status code.
     #[must_use]
@@ -124,12 +152,19 @@ impl Refusal {
             Self::Denied(Denied::NotAllowed) => Code::PermissionDenied,
             Self::Denied(Denied::Unavailable) => Code::Unavailable,
             Self::Invalid(_) | Self::Input(_) => Code::InvalidArgument,
-            Self::UnknownPool { .. } | Self::NoSandbox(_) | Self::NoExecution(_) => Code::NotFound,
-            Self::TakesNoInput => Code::FailedPrecondition,
+            Self::UnknownPool { .. }
+            | Self::NoSandbox(_)
+            | Self::NoExecution(_)
+            | Self::NoContext(_) => Code::NotFound,
+            Self::TakesNoInput | Self::ContextEnded(_) | Self::ContextNotStarted(_) => {
+                Code::FailedPrecondition
+            }
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::TooManyExecutions(_)
             | Self::TooManySandboxes(_)
             | Self::SandboxBusy(_)
+            | Self::ContextBusy(_)
+            | Self::TooManyContexts(_)
             | Self::Lease(
                 LeaseError::QueueFull { .. }
                 | LeaseError::CallerQueueFull { .. }
@@ -180,6 +215,11 @@ impl From<Refusal> for Status {
             | Refusal::SandboxBusy(_)
             | Refusal::NoSandbox(_)
             | Refusal::NoExecution(_)
+            | Refusal::NoContext(_)
+            | Refusal::ContextEnded(_)
+            | Refusal::ContextBusy(_)
+            | Refusal::ContextNotStarted(_)
+            | Refusal::TooManyContexts(_)
             | Refusal::TakesNoInput
             | Refusal::AttachedElsewhere
             | Refusal::Operation(_)

@@ -5,6 +5,8 @@
 //! was given, unless it may be a secret: source, arguments, values of the environment and contents
 //! of files are never repeated.
 
+mod cell;
+pub mod context;
 mod environment;
 mod files;
 mod limits;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use super::violations::{InvalidRequest, Violations, quoted};
 use crate::{
+    dispatch::Context,
     execution::{LimitBounds, Spec, Tenancy, paths},
     proto::v1,
 };
@@ -60,15 +63,25 @@ pub struct NamedRules {
 /// `pool` and `execution_id` are the caller's own business: which pool is meant is looked up
 /// before ([`InvalidRequest::unknown_pool`] if there is none), and the id is checked here but not
 /// part of a [`Spec`].
-pub fn spec(request: v1::ExecutionSpec, pool: &PoolRules) -> Result<Spec, InvalidRequest> {
+/// `context`: the one that its context_id names.
+pub fn spec(
+    mut request: v1::ExecutionSpec,
+    pool: &PoolRules,
+    context: Option<&Context>,
+) -> Result<Spec, InvalidRequest> {
     let mut violations = Violations::default();
-    let program = program::check(request.program, &pool.languages, &mut violations);
+    let is_cell = !request.context_id.is_empty();
+    let program = if is_cell {
+        cell::check(&mut request, context, &mut violations)
+    } else {
+        program::check(request.program, &pool.languages, &mut violations)
+    };
     let env = environment::env(request.env, &mut violations);
     let working_directory = working_directory(&request.working_directory, &mut violations);
     let is_named = !request.sandbox_id.is_empty();
     let mut bounds = pool.bounds.clone();
     if is_named {
-        limits::refuse_for_named(request.limits.as_ref(), &mut violations);
+        limits::refuse_for_named(request.limits.as_ref(), is_cell, &mut violations);
         // It counts those of all executions in the sandbox.
         bounds.default.processes = bounds.max.processes;
         bounds.max.timeout = bounds.max.timeout.max(pool.named.max_lifetime);

@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::translate::outcome::{finished, output_file};
+use super::translate::outcome::{display, finished, output_file};
 use crate::{
     dispatch::{OutputStream, Update},
+    execution::Display,
     proto::v1,
     sandbox::{Event, OutputChunk},
 };
@@ -56,9 +57,8 @@ impl Whole {
                 self.cut.stderr_bytes += (data.len() - kept) as u64;
             }
             Update::Event(Event::File(chunk)) => self.add_file(chunk),
-            Update::Finished(outcome, usage, timings) => {
-                self.response.finished = Some(finished(outcome, usage, timings));
-            }
+            Update::Event(Event::Display(display)) => self.add_display(display),
+            Update::Finished(end) => self.response.finished = Some(finished(*end)),
         }
     }
 
@@ -67,7 +67,31 @@ impl Whole {
         match stream {
             OutputStream::Stdout => self.cut.stdout_bytes += bytes,
             OutputStream::Stderr => self.cut.stderr_bytes += bytes,
+            OutputStream::Displays => self.cut.displays += u32::try_from(bytes).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Displays come whole or not at all.
+    fn add_display(&mut self, shown: Display) {
+        let size = shown.size();
+        if self.spend(size) < size {
+            self.cut.displays += 1;
+            return;
+        }
+        let mut shown = display(shown);
+        if self.text {
+            let forms = std::mem::take(&mut shown.data);
+            for (mime_type, data) in forms {
+                match String::from_utf8(data.into()) {
+                    Ok(text) => shown.text.insert(mime_type, text).map(drop),
+                    Err(error) => {
+                        let data = error.into_bytes().into();
+                        shown.data.insert(mime_type, data).map(drop)
+                    }
+                };
+            }
+        }
+        self.response.displays.push(shown);
     }
 
     /// As many of these bytes as there is room for.
@@ -150,13 +174,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        dispatch::Timings,
-        execution::{Outcome, Usage},
-    };
+    use crate::dispatch::Finished;
 
     fn end() -> Update {
-        Update::Finished(Outcome::Exited(0), Usage::default(), Timings::default())
+        Update::Finished(Finished::exited(0))
     }
 
     fn run(text: bool, events: Vec<Event>) -> v1::RunResponse {

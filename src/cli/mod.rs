@@ -6,6 +6,7 @@
 
 mod client;
 mod config;
+mod contexts;
 mod cp;
 mod doctor;
 mod executions;
@@ -45,6 +46,8 @@ enum Command {
     Executions(executions::ExecutionsArgs),
     /// Keep sandboxes of a running server, for more than one program.
     Sandbox(sandboxes::SandboxArgs),
+    /// Keep a Python that keeps its variables, in a sandbox that lives on.
+    Context(contexts::ContextArgs),
     /// Type in a shell, in a sandbox of a running server.
     Shell(shell::ShellArgs),
     /// Copy a file or a directory into a sandbox that lives on, or out of one.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Attach(args) => block_on(OWN_TROUBLE, executions::attach(args)),
         Command::Executions(args) => block_on(1, executions::list(args)),
         Command::Sandbox(args) => block_on(1, sandboxes::main(args)),
+        Command::Context(args) => block_on(1, contexts::main(args)),
         Command::Shell(args) => block_on(OWN_TROUBLE, shell::main(args)),
         Command::Cp(args) => block_on(1, cp::main(args)),
         Command::Pools(args) => block_on(1, pools::main(args)),

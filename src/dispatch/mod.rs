@@ -4,11 +4,13 @@
 //! - `callers`: how much each caller has under way
 //! - `known`: the ids of executions, each of which runs once; `record`: what is kept of one
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
-//! - `named`: sandboxes that outlive their executions; `files`: what is done with their files
+//! - `named`: sandboxes that outlive their executions; `files`: what is done with their files; `contexts`:
+//!   interpreters in them that keep their state
 //!
 //! Arrows: api -> dispatch -> pool and sandbox -> backend.
 
 mod callers;
+mod contexts;
 mod files;
 mod known;
 mod named;
@@ -23,6 +25,10 @@ use tokio::{sync::watch, time::timeout};
 use self::{callers::Callers, known::Known, named::NamedSandboxes};
 pub use self::{
     callers::TooManyExecutions,
+    contexts::{
+        Context, ContextBusy, ContextEnded, ContextNotCreated, NewContext, NoContext,
+        TooManyContexts,
+    },
     files::FileOperationUnderWay,
     known::{AlreadyExists, KnownSettings, NoExecution},
     named::{
@@ -31,7 +37,7 @@ pub use self::{
     },
     provision::SandboxProvision,
     record::{OutputStream, Reader, Record, Sink, Summary, Told},
-    run::{Admission, Admitted, Refused, Request, Timings, Update},
+    run::{Admission, Admitted, Finished, Refused, Request, Timings, Update},
 };
 use crate::{
     metrics::PoolMetrics,

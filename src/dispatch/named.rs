@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Dispatcher, Refused, Served,
     callers::{Place, TooManyExecutions},
+    contexts::Contexts,
     provision::SandboxProvision,
 };
 use crate::{
@@ -141,6 +142,7 @@ pub struct NamedSandbox {
     /// Each execution in it holds a receiver, and each file operation one of the other.
     running: watch::Sender<()>,
     operating: watch::Sender<()>,
+    pub(super) contexts: Contexts,
     pub(super) served: Served,
     // Dropped before the place is free.
     lease: Lease<SandboxProvision>,
@@ -226,6 +228,15 @@ impl NamedSandbox {
         self.stop.subscribe()
     }
 
+    /// Waits until it, and all in it, is to end, and tells the reason.
+    pub(super) async fn is_stopped(&self) -> String {
+        let mut stop = self.stopped();
+        let stopped = stop.wait_for(Option::is_some).await;
+        // The sender is in `self`, so it is not gone.
+        let reason = stopped.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
+    }
+
     /// To be held by an execution in it.
     pub(super) fn enter(&self) -> Result<watch::Receiver<()>, SandboxBusy> {
         one_more(&self.running, MAX_EXECUTIONS, "executions run in it")
@@ -251,7 +262,6 @@ impl NamedSandbox {
     /// Waits for its end, and tells the reason.
     async fn ended(&self) -> End {
         let death = self.lease.death();
-        let mut stop = self.stopped();
         tokio::pin!(death);
         loop {
             let lifetime = self.lifetime();
@@ -259,10 +269,7 @@ impl NamedSandbox {
             let idle = self.lease.last_used() + self.idle_timeout;
             tokio::select! {
                 death = &mut death => return End::Died(format!("the sandbox died: {death}")),
-                reason = stop.wait_for(Option::is_some) => {
-                    let reason = reason.ok().and_then(|reason| reason.clone());
-                    return End::Stopped(reason.unwrap_or_default());
-                }
+                reason = self.is_stopped() => return End::Stopped(reason),
                 // What was done in it meanwhile, or more time, is seen when the old time is over.
                 () = sleep_until(over.min(idle)) => {
                     if Instant::now() >= self.created + self.lifetime() {
@@ -412,6 +419,7 @@ impl Dispatcher {
             stop: watch::Sender::new(None),
             running: watch::Sender::new(()),
             operating: watch::Sender::new(()),
+            contexts: Contexts::default(),
             served: served.clone(),
             lease,
             _place: place,

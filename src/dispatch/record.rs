@@ -4,8 +4,9 @@
 //! gone, output that it has not taken pauses the program; after that the program runs in the background, and the
 //! newest of its output is kept.
 //!
-//! - `kept`: the newest of a stream; `reader`: who reads it; `sink`: where what is kept comes from
+//! - `kept`: the newest of a stream; `displays`: the same of what cells show; `reader`: who reads it; `sink`: where what is kept comes from
 
+mod displays;
 mod kept;
 mod reader;
 mod sink;
@@ -24,15 +25,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::kept::Kept;
+use self::{displays::KeptDisplays, kept::Kept};
 pub use self::{
     reader::{Reader, Told},
     sink::Sink,
 };
-use super::Timings;
+use super::Finished;
 use crate::{
     backend::SandboxId,
-    execution::{Outcome, Usage},
+    execution::Display,
     sandbox::{Event, Input, OutputChunk},
 };
 
@@ -42,16 +43,20 @@ const PAUSED_FOR: Duration = Duration::from_secs(30);
 /// connection broke. As much as windows of gRPC clients hold.
 const ON_ITS_WAY: usize = 4 << 20;
 
-/// One of the two output streams.
+/// What an execution gives while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStream {
     /// stdout.
     Stdout,
     /// stderr.
     Stderr,
+    /// What a cell shows, counted one by one.
+    Displays,
 }
 
 const STREAMS: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
+/// Where displays stand in a reader's position, after the two streams.
+const DISPLAYS: usize = 2;
 
 /// What is known of an execution besides its output.
 pub struct Summary {
@@ -68,7 +73,7 @@ pub struct Summary {
     /// How much of stdout and stderr there has been.
     pub output: [u64; 2],
     /// How it ended, if it has.
-    pub finished: Option<(Outcome, Usage, Timings)>,
+    pub finished: Option<Box<Finished>>,
 }
 
 /// One execution's record.
@@ -91,16 +96,17 @@ pub struct Record {
 struct State {
     sandbox: Option<SandboxId>,
     streams: [Kept; 2],
-    /// The order of pieces of both streams.
+    displays: KeptDisplays,
+    /// The order of displays and of pieces of both streams.
     sequence: u64,
     last: Option<usize>,
     files: VecDeque<OutputChunk>,
-    finished: Option<(Outcome, Usage, Timings)>,
-    /// Which reader is the one, and how far it has each stream.
+    finished: Option<Box<Finished>>,
+    /// Which reader is the one, and how far it has each stream and the displays.
     reader: u64,
-    read: Option<[u64; 2]>,
+    read: Option<[u64; 3]>,
     /// How far the last one had got when it went.
-    left_at: [u64; 2],
+    left_at: [u64; 3],
     /// Since when there is none.
     alone_since: Instant,
 }
@@ -137,13 +143,14 @@ impl Record {
             state: Mutex::new(State {
                 sandbox: None,
                 streams: Default::default(),
+                displays: KeptDisplays::default(),
                 sequence: 0,
                 last: None,
                 files: VecDeque::new(),
                 finished: None,
                 reader: 0,
                 read: None,
-                left_at: [0, 0],
+                left_at: [0; 3],
                 alone_since: Instant::now(),
             }),
             changed: Notify::new(),
@@ -213,14 +220,15 @@ impl Record {
             .is_some_and(|it| it.to_string() == sandbox)
     }
 
-    /// Attaches to it: `offsets` of stdout and stderr are had already. Who has attached before is no longer
-    /// told anything.
+    /// Attaches to it: so many bytes of stdout and stderr and so many displays are had already. Who has
+    /// attached before is no longer told anything.
     #[must_use]
-    pub fn attach(self: &Arc<Self>, offsets: [u64; 2]) -> Reader {
+    pub fn attach(self: &Arc<Self>, offsets: [u64; 3]) -> Reader {
         let mut state = self.state();
         state.reader += 1;
-        let offsets = [0, 1].map(|index| offsets[index].min(state.streams[index].end));
-        state.read = Some(offsets);
+        let [stdout, stderr] = &state.streams;
+        let ends = [stdout.end, stderr.end, state.displays.end];
+        state.read = Some([0, 1, 2].map(|index| offsets[index].min(ends[index])));
         let number = state.reader;
         drop(state);
         self.changed.notify_waiters();
@@ -234,6 +242,7 @@ impl Record {
             Event::Stdout(data) => state.push(0, &data),
             Event::Stderr(data) => state.push(1, &data),
             Event::File(chunk) => state.files.push_back(chunk),
+            Event::Display(display) => state.push_display(display),
         }
         let read = state.read;
         let may_come_again = read.is_some() || state.alone_since.elapsed() < PAUSED_FOR;
@@ -241,6 +250,7 @@ impl Record {
         for (index, stream) in state.streams.iter_mut().enumerate() {
             stream.trim(kept, read.map(|read| read[index]));
         }
+        state.displays.trim(kept, read.map(|read| read[DISPLAYS]));
         drop(state);
         self.changed.notify_waiters();
     }
@@ -252,13 +262,19 @@ impl Record {
             Event::Started(sandbox) => state.sandbox = Some(sandbox.clone()),
             Event::Stdout(data) => state.push_small(0, data, self.kept),
             Event::Stderr(data) => state.push_small(1, data, self.kept),
+            Event::Display(display) => {
+                state.push_display(display.clone());
+                if state.displays.bytes > self.kept {
+                    state.displays.clear();
+                }
+            }
             // Its caller has them.
             Event::File(_) => {}
         }
     }
 
-    fn finish(&self, outcome: Outcome, usage: Usage, timings: Timings) {
-        self.state().finished = Some((outcome, usage, timings));
+    fn finish(&self, finished: Box<Finished>) {
+        self.state().finished = Some(finished);
         *self.input.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.changed.notify_waiters();
     }
@@ -268,13 +284,17 @@ impl Record {
         let state = self.state();
         let files = state.files.iter().map(|file| file.content.len());
         let streams = state.streams.iter().map(|stream| stream.bytes);
-        files.chain(streams).sum::<usize>() as u64
+        files
+            .chain(streams)
+            .chain([state.displays.bytes])
+            .sum::<usize>() as u64
     }
 
     /// Gives up its output.
     pub(super) fn forget_output(&self) {
         let mut state = self.state();
         state.streams.iter_mut().for_each(Kept::clear);
+        state.displays.clear();
         state.files.clear();
         drop(state);
         self.changed.notify_waiters();
@@ -324,6 +344,12 @@ impl State {
         self.streams[index].push(self.sequence, is_next, data);
     }
 
+    fn push_display(&mut self, display: Display) {
+        self.sequence += 1;
+        self.last = None;
+        self.displays.push(self.sequence, display);
+    }
+
     fn push_small(&mut self, index: usize, data: &Bytes, kept: usize) {
         let stream = &mut self.streams[index];
         if stream.end as usize + data.len() > kept {
@@ -337,13 +363,16 @@ impl State {
     /// Whether what is not read yet is less than what is kept.
     fn has_room(&self, kept: usize) -> bool {
         let kept = kept as u64;
-        let Some(read) = self.read else {
-            // Files are kept whole: their own limit bounds them.
-            let mut streams = self.streams.iter().zip(self.left_at);
-            return streams.all(|(stream, left_at)| stream.end - left_at < kept);
+        let files: usize = match self.read {
+            Some(_) => self.files.iter().map(|file| file.content.len()).sum(),
+            // They are kept whole: their own limit bounds them.
+            None => 0,
         };
-        let files: usize = self.files.iter().map(|file| file.content.len()).sum();
+        let read = self.read.unwrap_or(self.left_at);
+        let displays = self.displays.bytes_from(read[DISPLAYS]);
         let mut streams = self.streams.iter().zip(read);
-        (files as u64) < kept && streams.all(|(stream, read)| stream.end - read < kept)
+        (files as u64) < kept
+            && (displays as u64) < kept
+            && streams.all(|(stream, read)| stream.end - read < kept)
     }
 }

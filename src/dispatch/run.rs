@@ -3,7 +3,7 @@
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedMutexGuard, mpsc, watch},
     time::Instant,
 };
 use tracing::Instrument;
@@ -11,13 +11,14 @@ use tracing::Instrument;
 use super::{
     Dispatcher, Served,
     callers::{Place, TooManyExecutions},
+    contexts::{Context, ContextBusy, ContextEnded},
     known::{AlreadyExists, Begun, Claim},
     named::{NamedSandbox, SandboxBusy, TooManySandboxes},
     provision::SandboxProvision,
     record::{NewRecord, Record, Sink},
 };
 use crate::{
-    execution::{LostCause, Outcome, Spec, Usage},
+    execution::{CodeError, LostCause, Outcome, Program, Spec, Usage},
     metrics::RefusalReason,
     pool::{Lease, LeaseError},
     sandbox::{Ended, Event, Input, Run, Sandbox},
@@ -38,6 +39,8 @@ pub struct Request {
     pub pool: String,
     /// Where it runs, if not in a fresh sandbox of that pool. The pool is the sandbox's then.
     pub sandbox: Option<Arc<NamedSandbox>>,
+    /// The context of that sandbox that runs it, if it is a cell.
+    pub context: Option<Arc<Context>>,
     /// The program.
     pub spec: Spec,
     /// How long to wait in the queue.
@@ -49,7 +52,39 @@ pub enum Update {
     /// From the program.
     Event(Event),
     /// The end, last and once.
-    Finished(Outcome, Usage, Timings),
+    Finished(Box<Finished>),
+}
+
+/// How an execution ended.
+#[derive(Clone)]
+pub struct Finished {
+    /// Exactly one.
+    pub outcome: Outcome,
+    /// As far as it is known.
+    pub usage: Usage,
+    /// How far it came, and when.
+    pub timings: Timings,
+    /// What a cell did not catch.
+    pub error: Option<CodeError>,
+    /// Whether the end is that of the cell's context.
+    pub context_ended: bool,
+    /// How many cells its context had run with it; 0 for what is no cell.
+    pub execution_count: u64,
+}
+
+#[cfg(test)]
+impl Finished {
+    /// An end that says nothing else.
+    pub(crate) fn exited(code: i32) -> Box<Self> {
+        Box::new(Self {
+            outcome: Outcome::Exited(code),
+            usage: Usage::default(),
+            timings: Timings::default(),
+            error: None,
+            context_ended: false,
+            execution_count: 0,
+        })
+    }
 }
 
 impl Request {
@@ -105,6 +140,12 @@ pub enum Refused {
     /// Enough is done in the sandbox.
     #[error(transparent)]
     SandboxBusy(#[from] SandboxBusy),
+    /// The context has no time for it.
+    #[error(transparent)]
+    ContextBusy(#[from] ContextBusy),
+    /// The context takes no cells any more.
+    #[error(transparent)]
+    ContextEnded(#[from] ContextEnded),
     /// The pool has no sandbox for it.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -121,6 +162,8 @@ impl Refused {
             Self::TooManyExecutions(_) => RefusalReason::TooManyExecutions,
             Self::TooManySandboxes(_) => RefusalReason::TooManySandboxes,
             Self::SandboxBusy(_) => RefusalReason::SandboxBusy,
+            Self::ContextBusy(_) => RefusalReason::ContextBusy,
+            Self::ContextEnded(_) => RefusalReason::ContextEnded,
             Self::NotOwner(_) => RefusalReason::NotOwner,
             Self::Lease(LeaseError::QueueFull { .. }) => RefusalReason::QueueFull,
             Self::Lease(LeaseError::CallerQueueFull { .. }) => RefusalReason::CallerQueueFull,
@@ -140,7 +183,14 @@ enum Tenant {
         sandbox: Arc<NamedSandbox>,
         /// Tells it that one more is in it.
         _inside: watch::Receiver<()>,
+        cell: Option<InContext>,
     },
+}
+
+/// A cell whose turn it is.
+struct InContext {
+    context: Arc<Context>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Tenant {
@@ -148,6 +198,13 @@ impl Tenant {
         match self {
             Self::Leased(lease) => lease,
             Self::Named { sandbox, .. } => sandbox.sandbox(),
+        }
+    }
+
+    fn context(&self) -> Option<&Context> {
+        match self {
+            Self::Named { cell, .. } => cell.as_ref().map(|cell| &*cell.context),
+            Self::Leased(_) => None,
         }
     }
 }
@@ -234,9 +291,14 @@ impl Dispatcher {
                     env.or_insert_with(|| value.clone());
                 }
                 let inside = named.enter()?;
+                let cell = match request.context.take() {
+                    Some(context) => Some(take_turn(context, &mut request).await?),
+                    None => None,
+                };
                 Tenant::Named {
                     sandbox: named,
                     _inside: inside,
+                    cell,
                 }
             }
             None => {
@@ -300,6 +362,10 @@ impl Admission {
                 events: &updates,
                 stop: match &self.tenant {
                     Tenant::Leased(_) => self.dispatcher.stop.subscribe(),
+                    // Which their sandbox stops, too.
+                    Tenant::Named {
+                        cell: Some(cell), ..
+                    } => cell.context.stopped(),
                     // Which the server stops, too.
                     Tenant::Named { sandbox, .. } => sandbox.stopped(),
                 },
@@ -350,28 +416,47 @@ impl Admission {
             claim: _claim,
             ..
         } = self;
-        let sandbox = tenant.sandbox().id().clone();
-        // A sandbox of its own is deleted while the caller takes what is left, and may send the next request
-        // as soon as it knows of the end.
-        drop((tenant, place));
         let Ended {
             outcome,
             usage,
             started_at,
             first_output_at,
             warm,
+            error,
+            context_ended,
             rest,
         } = ended;
         timings.started = started_at.map(|at| at - received);
         timings.first_output = first_output_at.map(|at| at - received);
         timings.finished = received.elapsed();
         timings.warm = warm;
-        served.metrics.end(&outcome, timings.first_output);
+        let finished = Box::new(Finished {
+            outcome,
+            usage,
+            timings,
+            error,
+            context_ended,
+            execution_count: match request.spec.program {
+                Program::Cell { number, .. } => number,
+                _ => 0,
+            },
+        });
+        if let Some(context) = tenant.context().filter(|_| context_ended) {
+            // Before the next cell's turn.
+            context.end(&finished);
+        }
+        let sandbox = tenant.sandbox().id().clone();
+        // A sandbox of its own is deleted while the caller takes what is left, and may send the next request
+        // as soon as it knows of the end.
+        drop((tenant, place));
+        served
+            .metrics
+            .end(&finished.outcome, finished.timings.first_output);
         tracing::info!(
             caller = %request.caller,
             %sandbox,
             labels = ?request.spec.labels,
-            outcome = outcome.name(),
+            outcome = finished.outcome.name(),
             cpu_ms = usage.cpu_time.as_millis(),
             stdout_bytes = usage.stdout_bytes,
             stderr_bytes = usage.stderr_bytes,
@@ -379,9 +464,20 @@ impl Admission {
             finished_us = timings.finished.as_micros(),
             "execution ended"
         );
-        let end = (outcome, usage, timings);
-        updates.finish(rest, end, CALLER_PATIENCE).await;
+        updates.finish(rest, finished, CALLER_PATIENCE).await;
     }
+}
+
+/// Waits for a cell's turn, and gives it its number.
+async fn take_turn(context: Arc<Context>, request: &mut Request) -> Result<InContext, Refused> {
+    let (turn, next) = context.turn(request.wait).await?;
+    if let Program::Cell { number, .. } = &mut request.spec.program {
+        *number = next;
+    }
+    Ok(InContext {
+        context,
+        _turn: turn,
+    })
 }
 
 fn lost_before_start(reason: String) -> Ended {
@@ -395,6 +491,8 @@ fn lost(cause: LostCause, reason: String) -> Ended {
         started_at: None,
         first_output_at: None,
         warm: false,
+        error: None,
+        context_ended: false,
         rest: Vec::new(),
     }
 }

@@ -56,6 +56,22 @@ impl Outcome {
     }
 }
 
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "it exited with code {code}"),
+            Self::Signaled(signal) => write!(f, "signal {signal} ended it"),
+            Self::TimedOut(limit) => write!(f, "it timed out after {limit:?}"),
+            Self::OutOfMemory(bytes) => write!(f, "it was out of memory at {bytes} bytes"),
+            Self::DiskLimit(bytes) => write!(f, "its files had more than {bytes} bytes"),
+            Self::OutputLimit(bytes) => write!(f, "it wrote more than {bytes} bytes"),
+            Self::Cancelled(reason) => write!(f, "it was cancelled: {reason}"),
+            Self::Lost(_, reason) => write!(f, "its sandbox was lost: {reason}"),
+            Self::NotStarted(reason) => write!(f, "it was not started: {reason}"),
+        }
+    }
+}
+
 /// What a caller may conclude from a lost sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostCause {
@@ -93,6 +109,8 @@ pub struct Usage {
     pub stdout_bytes: u64,
     /// Delivered by the server.
     pub stderr_bytes: u64,
+    /// Delivered by the server: displays, as they were encoded.
+    pub display_bytes: u64,
     /// Output files that were left out.
     pub output_files_omitted: u32,
 }

@@ -71,8 +71,12 @@ impl Spec {
                 args,
             } => (0, language, source, args).hash(&mut hasher),
             Program::Command { args } => (1, args).hash(&mut hasher),
-            // Has no id that anyone could choose.
-            Program::File(_) => 2.hash(&mut hasher),
+            // Have no id that anyone could choose.
+            Program::File(_) | Program::Context { .. } => 2.hash(&mut hasher),
+            // Its number is not the caller's.
+            Program::Cell {
+                context_id, source, ..
+            } => (3, context_id, source).hash(&mut hasher),
         }
         for file in &self.files {
             (&file.path, &file.content, file.mode).hash(&mut hasher);
@@ -110,6 +114,29 @@ impl Spec {
                 memory_bytes: u64::MAX,
             },
             ..spec
+        }
+    }
+
+    /// A context, which runs until it is stopped.
+    #[must_use]
+    pub fn context(
+        context_id: String,
+        language: String,
+        env: BTreeMap<String, String>,
+        working_directory: String,
+        limits: Limits,
+    ) -> Self {
+        let memory_bytes = limits.memory_bytes;
+        Self {
+            program: Program::Context {
+                context_id,
+                language,
+            },
+            env,
+            working_directory,
+            limits,
+            tenancy: Tenancy::Named { memory_bytes },
+            ..Self::rehearsal("")
         }
     }
 
@@ -161,6 +188,22 @@ pub enum Program {
     },
     /// What the agent does itself.
     File(FileOperation),
+    /// An interpreter that keeps its state and runs cells.
+    Context {
+        /// New in its sandbox.
+        context_id: String,
+        /// A language of the pool that has contexts.
+        language: String,
+    },
+    /// Source for a context.
+    Cell {
+        /// The context.
+        context_id: String,
+        /// Not blank.
+        source: String,
+        /// How many the context has run with it.
+        number: u64,
+    },
 }
 
 /// A file that is there when the program starts.

@@ -40,6 +40,10 @@ pub enum RefusalReason {
     CallerGone,
     /// As many requests of its caller wait as one caller may have.
     CallerQueueFull,
+    /// The cells before it in its context took too long.
+    ContextBusy,
+    /// Its context takes no cells any more.
+    ContextEnded,
     /// The pool is drained.
     Drained,
     /// The sandboxes may be another server's by now.
@@ -60,10 +64,12 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All that there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AlreadyExists,
         Self::CallerGone,
         Self::CallerQueueFull,
+        Self::ContextBusy,
+        Self::ContextEnded,
         Self::Drained,
         Self::NotOwner,
         Self::QueueFull,
@@ -86,6 +92,8 @@ impl RefusalReason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::SandboxBusy => "sandbox_busy",
+            Self::ContextBusy => "context_busy",
+            Self::ContextEnded => "context_ended",
             Self::ShuttingDown => "shutting_down",
             Self::TooManyExecutions => "too_many_executions",
             Self::TooManySandboxes => "too_many_sandboxes",

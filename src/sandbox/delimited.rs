@@ -10,11 +10,11 @@ pub(super) enum Malformed {
 }
 
 /// The lengths of the next message's prefix and of itself, if it has come whole. `most`: how long it may be, below
-/// 2 MiB.
+/// 256 MiB.
 pub(super) fn whole(bytes: &[u8], most: usize) -> Result<Option<(usize, usize)>, Malformed> {
     let mut ahead = bytes;
-    // A length below 2 MiB takes three bytes; more than that is not waited for.
-    if ahead.len() < 3 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
+    // A length below 256 MiB takes four bytes; more than that is not waited for.
+    if ahead.len() < 4 && !ahead.iter().any(|byte| byte & 0x80 == 0) {
         return Ok(None);
     }
     let length = prost::decode_length_delimiter(&mut ahead).map_err(|_| Malformed::Length)?;

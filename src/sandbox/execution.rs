@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     backend::{Death, SandboxId},
-    execution::{LostCause, Outcome, Spec, TerminalSize, Usage},
+    execution::{CodeError, Display, LostCause, Outcome, Spec, TerminalSize, Usage},
     proto::agent::{Open, ToAgent, to_agent::Message},
 };
 
@@ -60,6 +60,8 @@ pub enum Event {
     Stderr(Bytes),
     /// One piece of an output file.
     File(OutputChunk),
+    /// What a cell shows.
+    Display(Display),
 }
 
 /// Where a program's events go.
@@ -101,6 +103,10 @@ pub struct Ended {
     pub first_output_at: Option<Instant>,
     /// Whether an interpreter that had waited took the program.
     pub warm: bool,
+    /// What a cell did not catch.
+    pub error: Option<CodeError>,
+    /// Whether the end is that of the cell's context.
+    pub context_ended: bool,
     /// What the caller has not taken yet, at most a few MiB. The sandbox is not needed for it.
     pub rest: Vec<Event>,
 }

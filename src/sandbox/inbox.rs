@@ -170,12 +170,25 @@ impl Inbox {
         self.delivered = self.received - keep;
     }
 
+    /// How much the client has taken.
+    pub(super) const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     /// The next piece for the client, who has taken it with this.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        if self.bytes.is_empty() {
+        self.pop_until(u64::MAX)
+    }
+
+    /// The same, of what comes before an offset.
+    pub(super) fn pop_until(&mut self, offset: u64) -> Option<Bytes> {
+        let most = offset.saturating_sub(self.delivered);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIECE);
+        let length = self.bytes.len().min(most);
+        if length == 0 {
             return None;
         }
-        let piece = self.bytes.split_to(self.bytes.len().min(PIECE)).freeze();
+        let piece = self.bytes.split_to(length).freeze();
         self.delivered += piece.len() as u64;
         if self.bytes.is_empty() {
             let rest = std::mem::take(&mut self.bytes);

@@ -9,7 +9,7 @@
 //! - `outbound`, `inbox`: what is on the way to the agent, and to the caller
 //! - `direct`: output that does not pass through the agent
 //! - `delimited`: messages after their lengths, in what it writes
-//! - `files`: the output files that it says it has; `operations`: what is done with files of one that
+//! - `files`: the output files that it says it has; `displays`: what it says that cells show; `operations`: what is done with files of one that
 //!   lives on
 
 mod call;
@@ -17,6 +17,7 @@ mod channel;
 mod connection;
 mod delimited;
 mod direct;
+mod displays;
 mod execution;
 mod files;
 mod idle;

@@ -158,7 +158,7 @@ impl OutputReader {
                 }
                 return Ok(());
             }
-            Event::Started(_) | Event::File(_) => return Ok(()),
+            Event::Started(_) | Event::File(_) | Event::Display(_) => return Ok(()),
         };
         if self.infos_left == 0 {
             return self.content(data);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::{inbox::Violation, operations};
 use crate::execution::{Program, Spec, Tenancy, TerminalSize};
 use crate::proto::agent::{
-    Acknowledged, Code, Command, Control, Credit, FileChunk, Input, Kill, Named, Start, Terminal,
-    ToAgent, control::Action, start, to_agent::Message,
+    Acknowledged, Cell, Code, Command, Context, Control, Credit, FileChunk, Input, Kill, Named,
+    Start, Terminal, ToAgent, control::Action, start, to_agent::Message,
 };
 
 /// Input that the agent may have before the program takes it.
@@ -223,6 +223,22 @@ fn start_message(spec: &Spec) -> Start {
             Program::File(operation) => {
                 start::Program::FileOperation(operations::message(operation))
             }
+            Program::Context {
+                context_id,
+                language,
+            } => start::Program::Context(Context {
+                id: context_id.clone(),
+                language: language.clone(),
+            }),
+            Program::Cell {
+                context_id,
+                source,
+                number,
+            } => start::Program::Cell(Cell {
+                context_id: context_id.clone(),
+                source: source.clone(),
+                number: *number,
+            }),
         }),
         env: spec.env.clone().into_iter().collect(),
         working_directory: spec.working_directory.clone(),

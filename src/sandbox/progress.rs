@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Ended, Event,
     direct::Direct,
+    displays::DisplayReader,
     files::FileReader,
     inbox::{Inbox, Violation},
     outbound::Outbound,
@@ -14,22 +15,30 @@ use super::{
 };
 use crate::{
     backend::{OutputPipes, SandboxId},
-    execution::{LostCause, Outcome, Spec, Tenancy, Usage},
-    proto::agent::{Exited, FromAgent, Output, Stream, exited, from_agent},
+    execution::{CodeError, Display, LostCause, Outcome, Spec, Tenancy, Usage},
+    proto::agent::{self, Exited, FromAgent, Output, Stream, exited, from_agent},
 };
 
 /// How long a program that was told to end may take, its output files included.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
+/// What is told of an exception at most, in characters.
+const MAX_NAME_CHARS: usize = 256;
+const MAX_VALUE_CHARS: usize = 16 * 1024;
+const MAX_TRACEBACK_CHARS: usize = 64 * 1024;
+
 /// What is known of the execution so far.
 pub(super) struct Progress {
     pub(super) outbound: Outbound,
-    pub(super) streams: [Inbox; 3],
+    pub(super) streams: [Inbox; 4],
     /// So that stdout and stderr take turns with a caller who takes less than there is.
     stdout_was_last: bool,
     /// Where stdout and stderr come from, if not from the agent.
     pub(super) direct: Option<Direct>,
     files: Option<FileReader>,
+    displays: Option<DisplayReader>,
+    /// The next one, which waits for the output before it.
+    display: Option<Display>,
     usage: Usage,
     output_left: u64,
     output_limit: u64,
@@ -60,10 +69,12 @@ impl Progress {
     pub(super) fn new(sandbox: SandboxId, spec: &Spec) -> Self {
         Self {
             outbound: Outbound::new(spec),
-            streams: [Inbox::new(), Inbox::new(), Inbox::new()],
+            streams: [(); 4].map(|()| Inbox::new()),
             stdout_was_last: false,
             direct: None,
             files: Some(FileReader::new(spec.limits.output_file_bytes)),
+            displays: Some(DisplayReader::default()),
+            display: None,
             usage: Usage::default(),
             output_left: spec.limits.output_bytes,
             output_limit: spec.limits.output_bytes,
@@ -150,6 +161,7 @@ impl Progress {
             Stream::Stdout => 0,
             Stream::Stderr => 1,
             Stream::Files => 2,
+            Stream::Displays => 3,
             Stream::Unspecified => return Err(Violation::Message),
         };
         self.streams[index].push(output.offset, &output.data)?;
@@ -162,6 +174,7 @@ impl Progress {
         let counter = match index {
             0 => &mut self.usage.stdout_bytes,
             1 => &mut self.usage.stderr_bytes,
+            3 => &mut self.usage.display_bytes,
             _ => return,
         };
         if length > 0 {
@@ -192,7 +205,10 @@ impl Progress {
 
     pub(super) fn extend_credit(&mut self) {
         for (stream, inbox) in (1..).zip(&mut self.streams) {
-            let is_the_agents = self.direct.is_none() || stream == i32::from(Stream::Files);
+            let is_output = [Stream::Stdout, Stream::Stderr]
+                .map(i32::from)
+                .contains(&stream);
+            let is_the_agents = self.direct.is_none() || !is_output;
             if inbox.extend() && is_the_agents {
                 self.outbound.credit(inbox.credit(stream));
             }
@@ -200,8 +216,14 @@ impl Progress {
     }
 
     pub(super) fn has_event(&self) -> bool {
+        let [stdout, stderr, files, displays] = &self.streams;
         self.started.is_some_and(|started| !started.announced)
-            || self.streams.iter().any(|stream| !stream.is_empty())
+            || self.display_is_due()
+            || !stdout.is_empty() && stdout.delivered() < self.before_display(0)
+            || !stderr.is_empty() && stderr.delivered() < self.before_display(1)
+            || !files.is_empty()
+            // With one that waits no others are read.
+            || self.display.is_none() && !displays.is_empty()
             // One piece of the stream may hold many files.
             || self.files.as_ref().is_some_and(FileReader::has_next)
     }
@@ -214,9 +236,18 @@ impl Progress {
             started.announced = true;
             return Some(Event::Started(self.sandbox.clone()));
         }
+        self.look_for_display();
+        if self.display_is_due() {
+            let display = self.display.take();
+            // One piece of the stream may hold many.
+            self.look_for_display();
+            return display.map(Event::Display);
+        }
         let stdout_first = !self.stdout_was_last;
         for is_stdout in [stdout_first, !stdout_first] {
-            if let Some(data) = self.streams[usize::from(!is_stdout)].pop() {
+            let index = usize::from(!is_stdout);
+            let before_display = self.before_display(index);
+            if let Some(data) = self.streams[index].pop_until(before_display) {
                 self.stdout_was_last = is_stdout;
                 return Some(if is_stdout {
                     Event::Stdout(data)
@@ -226,6 +257,42 @@ impl Progress {
             }
         }
         self.next_file()
+    }
+
+    /// Reads the next display, if there is one.
+    fn look_for_display(&mut self) {
+        while self.display.is_none() {
+            let Some(displays) = &mut self.displays else {
+                while self.streams[3].pop().is_some() {}
+                return;
+            };
+            match displays.next() {
+                Ok(Some(display)) => self.display = Some(display),
+                Ok(None) => match self.streams[3].pop() {
+                    Some(data) => displays.push(&data),
+                    None => return,
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "displays are not delivered");
+                    self.displays = None;
+                }
+            }
+        }
+    }
+
+    /// How far a stream may be told before the next display.
+    fn before_display(&self, index: usize) -> u64 {
+        let display = self.display.as_ref();
+        display.map_or(u64::MAX, |display| display.offsets[index])
+    }
+
+    /// Whether all output has been told that came before the next display, as far as there is any.
+    fn display_is_due(&self) -> bool {
+        let is_over = self.exited.is_some() || self.verdict.is_some();
+        self.display.is_some()
+            && self.streams[..2].iter().enumerate().all(|(index, stream)| {
+                stream.delivered() >= self.before_display(index) || is_over && stream.is_empty()
+            })
     }
 
     fn next_file(&mut self) -> Option<Event> {
@@ -254,11 +321,18 @@ impl Progress {
     }
 
     pub(super) fn end(mut self, outcome: Outcome) -> Ended {
-        if let Some(exited) = self.exited.take() {
+        let mut error = None;
+        let mut context_ended = false;
+        if let Some(exited) = &mut self.exited {
             self.usage.cpu_time = Duration::from_micros(exited.cpu_time_us);
             self.usage.peak_memory_bytes = exited.peak_memory_bytes;
-            self.omit(exited.output_files_omitted);
+            error = exited.error.take().map(code_error);
+            context_ended = exited.context_ended;
+            let omitted = exited.output_files_omitted;
+            self.omit(omitted);
         }
+        // Whatever a display still waits for does not come any more.
+        self.exited.get_or_insert_default();
         let mut rest = Vec::new();
         while self.has_event() {
             rest.extend(self.next_event());
@@ -269,8 +343,23 @@ impl Progress {
             started_at: self.started.map(|started| started.at),
             first_output_at: self.first_output_at,
             warm: self.started.is_some_and(|started| started.warm),
+            error,
+            context_ended,
             rest,
         }
+    }
+}
+
+/// An exception in the sandbox's words: the agent's bounds, again.
+fn code_error(error: agent::CodeError) -> CodeError {
+    let cut = |text: String, most: usize| match text.char_indices().nth(most) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    };
+    CodeError {
+        name: cut(error.name, MAX_NAME_CHARS),
+        value: cut(error.value, MAX_VALUE_CHARS),
+        traceback: cut(error.traceback, MAX_TRACEBACK_CHARS),
     }
 }
 

@@ -82,7 +82,7 @@ async fn check(
         match event {
             Event::Stdout(data) => stdout.take(&data),
             Event::Stderr(data) => stderr.take(&data),
-            Event::Started(_) | Event::File(_) => {}
+            Event::Started(_) | Event::File(_) | Event::Display(_) => {}
         }
     }
     (stdout.end(), stderr.end())

@@ -353,7 +353,7 @@ impl Client {
             Some(Event::Started(_)) => self.seen.started += 1,
             Some(Event::Stdout(data)) => self.seen.stdout.extend_from_slice(&data),
             Some(Event::Stderr(data)) => self.seen.stderr.extend_from_slice(&data),
-            Some(Event::File(_)) => {}
+            Some(Event::File(_) | Event::Display(_)) => {}
             None => return false,
         }
         true

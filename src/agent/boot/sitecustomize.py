@@ -5,7 +5,8 @@
 # Descriptor 3, a socket, carries:  in: modules to import, separated by blanks, one line
 #                                   out: one byte once this interpreter waits
 #                                   in: the start: 4 bytes of length, then texts that end with NUL:
-#                                       working directory, who reads the output ("server" or "agent"),
+#                                       working directory, who reads the output ("server", "agent", or
+#                                       "context": see context.py, which goes on with the socket),
 #                                       number of arguments, arguments, NAME=value...
 
 
@@ -92,8 +93,9 @@ def _boot():
     record = os.read(3, 4096)
     record += read(max(0, 4 - len(record)))
     record += read(4 + int.from_bytes(record[:4], "big") - len(record))
-    os.close(3)
     fields = record[4:].split(b"\0")
+    if fields[1] != b"context":
+        os.close(3)
     count = int(fields[2])
     for field in fields[3 + count : -1]:
         name, _, value = field.partition(b"=")

@@ -13,15 +13,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Execution, State};
+use super::{AFTER_EXIT, Execution, State};
 use crate::{
     agent::{files::OutputFiles, interpreters::Program, memory::Overrun, pipes::Outputs},
-    proto::agent::{Exited, Start, Stream, exited},
+    proto::agent::{Exited, Start, Stream, exited, start},
     reaper::End,
 };
-
-/// How long the pipes of a program that has ended are kept open for its children's output.
-const AFTER_EXIT: Duration = Duration::from_millis(200);
 
 impl Execution {
     /// Follows a program to its end.
@@ -119,17 +116,17 @@ impl Execution {
             (None, End::Code(code)) => exited::End::Code(code),
             (None, End::Signal(signal)) => exited::End::Signal(signal),
         };
-        self.change(|state| {
-            state.exited = Some(Exited {
-                end: Some(end),
-                cpu_time_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
-                peak_memory_bytes: peak.load(Ordering::Relaxed),
-                stdout_bytes: state.streams[0].end(),
-                stderr_bytes: state.streams[1].end(),
-                files_bytes: state.streams[2].end(),
-                output_files_omitted: omitted,
-            });
-        });
+        let exited = Exited {
+            end: Some(end),
+            cpu_time_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
+            peak_memory_bytes: peak.load(Ordering::Relaxed),
+            output_files_omitted: omitted,
+            ..Exited::default()
+        };
+        if let Some(start::Program::Context(context)) = &start.program {
+            self.sandbox.contexts.end(&context.id, &exited);
+        }
+        self.has_exited(exited);
         let Some(mark) = mark else { return };
         if by_the_server && mark.is_on_anyone() {
             // The server reads what they write meanwhile.
@@ -142,7 +139,7 @@ impl Execution {
         }
     }
 
-    async fn collect(&self, start: &Start) -> u32 {
+    pub(super) async fn collect(&self, start: &Start) -> u32 {
         let mut files = OutputFiles::find(
             &start.working_directory,
             &start.output_paths,

@@ -70,9 +70,14 @@ pub(super) fn check(
 }
 
 /// What a sandbox that lives on has for all its executions, none can ask for.
-pub(super) fn refuse_for_named(given: Option<&v1::Limits>, violations: &mut Violations) {
+pub(super) fn refuse_for_named(
+    given: Option<&v1::Limits>,
+    is_cell: bool,
+    violations: &mut Violations,
+) {
     let Some(given) = given else { return };
-    if given.queue_timeout.is_some() {
+    // A cell waits for those before it.
+    if given.queue_timeout.is_some() && !is_cell {
         violations.add(
             "limits.queue_timeout",
             "means nothing with sandbox_id, since that sandbox is there already: leave it out",

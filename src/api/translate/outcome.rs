@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    dispatch::{OutputStream, Summary, Timings, Told, Update},
-    execution::{LostCause, Outcome, Usage},
+    dispatch::{Finished, OutputStream, Summary, Told, Update},
+    execution::{Display, LostCause, Outcome},
     proto::v1::{self, execute_response::Event as V1Event, finished::Outcome as V1Outcome},
     sandbox::{Event, OutputChunk},
 };
@@ -28,9 +28,8 @@ pub fn response(update: Update, execution_id: &str, pool: &str) -> v1::ExecuteRe
         Update::Event(Event::Stdout(data)) => V1Event::Stdout(data),
         Update::Event(Event::Stderr(data)) => V1Event::Stderr(data),
         Update::Event(Event::File(chunk)) => V1Event::OutputFile(output_file(chunk)),
-        Update::Finished(outcome, usage, timings) => {
-            V1Event::Finished(finished(outcome, usage, timings))
-        }
+        Update::Event(Event::Display(shown)) => V1Event::Display(display(shown)),
+        Update::Finished(end) => V1Event::Finished(finished(*end)),
     };
     v1::ExecuteResponse { event: Some(event) }
 }
@@ -48,6 +47,7 @@ pub fn told(told: Told, execution_id: &str, pool: &str) -> v1::ExecuteResponse {
             let stream = match stream {
                 OutputStream::Stdout => v1::gap::Stream::Stdout,
                 OutputStream::Stderr => v1::gap::Stream::Stderr,
+                OutputStream::Displays => v1::gap::Stream::Displays,
             };
             let gap = v1::Gap {
                 stream: stream.into(),
@@ -73,9 +73,7 @@ pub fn summary(summary: Summary) -> v1::ExecutionSummary {
         create_time: timestamp(summary.created_at),
         stdout_bytes,
         stderr_bytes,
-        finished: summary
-            .finished
-            .map(|(outcome, usage, timings)| finished(outcome, usage, timings)),
+        finished: summary.finished.map(|end| finished(*end)),
     }
 }
 
@@ -94,7 +92,15 @@ pub fn output_file(chunk: OutputChunk) -> v1::OutputFile {
 
 /// The end.
 #[must_use]
-pub fn finished(outcome: Outcome, usage: Usage, timings: Timings) -> v1::Finished {
+pub fn finished(end: Finished) -> v1::Finished {
+    let Finished {
+        outcome,
+        usage,
+        timings,
+        error,
+        context_ended,
+        execution_count,
+    } = end;
     let outcome = match outcome {
         Outcome::Exited(code) => V1Outcome::Exited(v1::Exited { code }),
         Outcome::Signaled(signal) => V1Outcome::Signaled(v1::Signaled {
@@ -131,6 +137,7 @@ pub fn finished(outcome: Outcome, usage: Usage, timings: Timings) -> v1::Finishe
             stdout_bytes: usage.stdout_bytes,
             stderr_bytes: usage.stderr_bytes,
             output_files_omitted: usage.output_files_omitted,
+            display_bytes: usage.display_bytes,
         }),
         timings: Some(v1::Timings {
             queued: duration(timings.queued),
@@ -140,6 +147,31 @@ pub fn finished(outcome: Outcome, usage: Usage, timings: Timings) -> v1::Finishe
             finished: duration(timings.finished),
             warm: timings.warm,
         }),
+        error: error.map(|error| v1::CodeError {
+            name: error.name,
+            value: error.value,
+            traceback: error.traceback,
+        }),
+        context_ended,
+        execution_count,
+    }
+}
+
+/// What a cell shows.
+#[must_use]
+pub fn display(display: Display) -> v1::Display {
+    let [stdout_offset, stderr_offset] = display.offsets;
+    let omitted = display.omitted.into_iter();
+    v1::Display {
+        data: display.data.into_iter().collect(),
+        metadata: display.metadata,
+        is_result: display.is_result,
+        omitted: omitted
+            .map(|(mime_type, bytes)| v1::OmittedForm { mime_type, bytes })
+            .collect(),
+        stdout_offset,
+        stderr_offset,
+        ..v1::Display::default()
     }
 }
 

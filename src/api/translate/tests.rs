@@ -77,6 +77,7 @@ fn seconds(seconds: i64) -> Option<ProtoDuration> {
 
 fn good() -> v1::ExecutionSpec {
     v1::ExecutionSpec {
+        context_id: String::new(),
         pool: "default".to_owned(),
         program: Some(code("python", "print('hunter2')", &["hunter2", ""])),
         env: [("TOKEN".to_owned(), SECRET.to_owned())].into(),
@@ -112,7 +113,7 @@ fn good() -> v1::ExecutionSpec {
 
 #[test]
 fn a_good_spec_passes_with_all_that_it_says() {
-    let spec = spec(good(), &rules()).unwrap();
+    let spec = spec(good(), &rules(), None).unwrap();
     let Program::Code {
         language,
         source,
@@ -171,7 +172,7 @@ fn what_is_not_set_has_its_default() {
             limits,
             ..v1::ExecutionSpec::default()
         };
-        let spec = spec(request, &rules()).unwrap();
+        let spec = spec(request, &rules(), None).unwrap();
         assert!(matches!(spec.program, Program::Command { args } if args == ["/bin/true"]));
         assert_eq!(spec.limits, rules().bounds.default);
         assert_eq!(spec.working_directory, "/workspace");
@@ -303,7 +304,7 @@ fn each_rule_names_its_field_the_value_and_what_is_allowed() {
     for case in cases() {
         let mut request = good();
         (case.spoil)(&mut request);
-        let Err(invalid) = spec(request, &rules()) else {
+        let Err(invalid) = spec(request, &rules(), None) else {
             panic!("{} {:?} passed", case.field, case.says);
         };
         let [violation] = invalid.violations.as_slice() else {
@@ -333,7 +334,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         labels: [("\n".to_owned(), String::new())].into(),
         ..v1::ExecutionSpec::default()
     };
-    let invalid = spec(request, &rules()).err().unwrap();
+    let invalid = spec(request, &rules(), None).err().unwrap();
     let fields: Vec<&str> = invalid
         .violations
         .iter()
@@ -363,7 +364,7 @@ fn a_refused_disk_limit_does_not_refuse_the_files_as_well() {
     let mut request = good();
     limits(&mut request).disk_bytes = 100 * MIB;
     request.files[0].content = SECRET.repeat(500_000).into();
-    let invalid = spec(request, &rules()).err().unwrap();
+    let invalid = spec(request, &rules(), None).err().unwrap();
     assert_eq!(invalid.violations.len(), 1, "{invalid:?}");
 }
 
@@ -371,7 +372,7 @@ fn a_refused_disk_limit_does_not_refuse_the_files_as_well() {
 fn two_stars_at_the_end_of_a_glob_mean_the_files_below() {
     let mut request = good();
     request.output_paths = vec!["out/**".to_owned(), "**".to_owned(), "**/x".to_owned()];
-    let spec = spec(request, &rules()).unwrap();
+    let spec = spec(request, &rules(), None).unwrap();
     assert_eq!(spec.output_paths, ["out/**/*", "**/*", "**/x"]);
 }
 
@@ -381,7 +382,7 @@ fn a_pool_without_languages_says_so() {
         languages: Vec::new(),
         ..rules()
     };
-    let invalid = spec(good(), &pool).err().unwrap();
+    let invalid = spec(good(), &pool, None).err().unwrap();
     assert!(invalid.violations[0].text.contains("has only commands"));
 }
 
@@ -395,7 +396,7 @@ proptest! {
         for index in chosen {
             (all[index].spoil)(&mut request);
         }
-        if let Err(invalid) = spec(request, &rules()) {
+        if let Err(invalid) = spec(request, &rules(), None) {
             let told = format!("{invalid:?}");
             prop_assert!(!told.contains(SECRET), "{}", told);
             let status = Status::from(Refusal::from(invalid));
@@ -417,7 +418,7 @@ proptest! {
         request.files.extend((0..copies).map(|_| file(&texts[5])));
         request.output_paths = vec![texts[6].clone(); copies];
         request.labels.insert(texts[7].clone(), "\0".to_owned());
-        let invalid = spec(request, &rules()).err().unwrap();
+        let invalid = spec(request, &rules(), None).err().unwrap();
         let response = Status::from(Refusal::from(invalid)).into_http::<()>();
         let bytes: usize = response
             .headers()

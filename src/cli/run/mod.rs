@@ -1,6 +1,7 @@
-//! `sandpool run`: `spec` says what to run, `session` runs it, `input` and `files` are what goes
-//! in and comes out, `exit` is how it ended.
+//! `sandpool run`: `spec` says what to run, `session` runs it, `input`, `files` and `displays` are
+//! what goes in and comes out, `exit` is how it ended.
 
+mod displays;
 mod exit;
 mod files;
 mod input;
@@ -45,6 +46,9 @@ pub(super) struct RunArgs {
     /// Run in this sandbox, which lives on (see sandpool sandbox), instead of a fresh one.
     #[arg(long, value_name = "ID", conflicts_with = "pool")]
     sandbox: Option<String>,
+    /// Run it in this context of the sandbox, which keeps its variables (see sandpool context).
+    #[arg(long, value_name = "ID", requires = "sandbox", conflicts_with_all = ["command", "workdir", "env"])]
+    context: Option<String>,
     /// Leave it running once it has started, and print its id (see sandpool attach). It has no input.
     #[arg(long, conflicts_with_all = ["output", "output_dir"])]
     detach: bool,
@@ -60,7 +64,6 @@ pub(super) struct RunArgs {
         short = 'c',
         value_name = "SOURCE",
         allow_hyphen_values = true,
-        requires = "language",
         conflicts_with = "command"
     )]
     source: Option<String>,
@@ -76,7 +79,8 @@ pub(super) struct RunArgs {
     /// Fetch files that match after the end: relative to the working directory, with *, ? and **.
     #[arg(long, short, value_name = "GLOB", requires = "output_dir")]
     output: Vec<String>,
-    /// Where fetched files are written; nothing is ever written outside of it.
+    /// Where fetched files are written, and with --context what is displayed, as display-1.png and so on;
+    /// nothing is ever written outside of it.
     #[arg(long, value_name = "DIRECTORY")]
     output_dir: Option<PathBuf>,
     /// End the program after this long, such as 30s [default: the pool's].
@@ -128,7 +132,9 @@ pub(super) async fn main(args: RunArgs) -> ExitCode {
 async fn run(args: RunArgs) -> Result<u8, RunError> {
     let spec = spec::build(&args)?;
     let sink = match &args.output_dir {
-        Some(directory) if !args.output.is_empty() => Some(files::FileSink::open(directory)?),
+        Some(directory) if !args.output.is_empty() || args.context.is_some() => {
+            Some(files::FileSink::open(directory)?)
+        }
         _ => None,
     };
     let connection = args.server.connect().await?;

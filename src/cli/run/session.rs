@@ -21,6 +21,7 @@ use tonic::Streaming;
 
 use super::{
     RunError,
+    displays::Displays,
     exit::{BROKEN_PIPE, CANCELLED, Exit},
     files::FileSink,
     input::{SignalForwarder, forward_stdin, request},
@@ -29,7 +30,7 @@ use crate::{
     cli::client::{ClientError, Connection, printable},
     proto::v1::{
         AttachRequest, ExecuteResponse, ExecutionSpec, Finished, execute_request,
-        execute_response::Event, execution_service_client::ExecutionServiceClient,
+        execute_response::Event, execution_service_client::ExecutionServiceClient, gap,
     },
 };
 
@@ -131,6 +132,7 @@ async fn write(file: &Arc<File>, bytes: Bytes) -> Result<io::Result<()>, JoinErr
 struct Session {
     started: Arc<AtomicBool>,
     sink: Option<FileSink>,
+    displays: Displays,
     stdout: Arc<File>,
     stderr: Arc<File>,
 }
@@ -140,6 +142,7 @@ impl Session {
         Ok(Self {
             started,
             sink,
+            displays: Displays::default(),
             stdout: raw(io::stdout().as_fd())?,
             stderr: raw(io::stderr().as_fd())?,
         })
@@ -154,8 +157,17 @@ impl Session {
                     self.started.store(true, Ordering::Relaxed);
                     Ok(())
                 }
+                Some(Event::Display(display)) => {
+                    let (text, words) = self.displays.show(display, self.sink.as_mut())?;
+                    let _ = write(&self.stderr, words.into()).await?;
+                    write(&self.stdout, text).await?
+                }
                 Some(Event::Gap(gap)) => {
-                    let words = format!("sandpool: {} bytes are no longer kept\n", gap.bytes);
+                    let what = match gap.stream() {
+                        gap::Stream::Displays => "displays",
+                        _ => "bytes",
+                    };
+                    let words = format!("sandpool: {} {what} are no longer kept\n", gap.bytes);
                     write(&self.stderr, words.into()).await?
                 }
                 Some(Event::OutputFile(piece)) => {
@@ -181,6 +193,12 @@ impl Session {
     async fn finish(&self, finished: &Finished) -> Result<u8, RunError> {
         let exit = Exit::of(finished).ok_or(RunError::NoOutcome)?;
         let mut words = String::new();
+        if let Some(error) = &finished.error {
+            words += &error.traceback;
+        }
+        if finished.context_ended {
+            words += "sandpool: the context has ended, and its state is gone\n";
+        }
         if let Some(message) = exit.message {
             words += &format!("sandpool: {message}\n");
         }

@@ -23,6 +23,8 @@ pub(super) enum SpecError {
     NotText(String),
     #[error("cannot tell the language of {0}: say --language python, bash or node")]
     UnknownLanguage(String),
+    #[error("-c needs --language python, bash or node")]
+    NoLanguage,
     #[error("--env {0}: there is no such variable in UTF-8 here to hand on")]
     NoVariable(String),
     #[error("--file {0}: name a file, or LOCAL:REMOTE")]
@@ -44,6 +46,7 @@ pub(super) fn build(args: &RunArgs) -> Result<ExecutionSpec, SpecError> {
     Ok(ExecutionSpec {
         pool: args.pool.clone().unwrap_or_default(),
         sandbox_id: args.sandbox.clone().unwrap_or_default(),
+        context_id: args.context.clone().unwrap_or_default(),
         keep_after_disconnect: Some(keep.try_into().map_err(|_| SpecError::BadTimeout)?),
         program: Some(program(args)?),
         env: variables(&args.env)?,
@@ -76,8 +79,10 @@ fn program(args: &RunArgs) -> Result<Program, SpecError> {
         return Ok(Program::Command(Command { args }));
     }
     if let Some(source) = &args.source {
+        let of_context = args.context.as_ref().map(|_| String::new());
+        let language = args.language.clone().or(of_context);
         return Ok(Program::Code(Code {
-            language: args.language.clone().unwrap_or_default(),
+            language: language.ok_or(SpecError::NoLanguage)?,
             source: source.clone(),
             args: args.args.clone(),
         }));
@@ -86,6 +91,7 @@ fn program(args: &RunArgs) -> Result<Program, SpecError> {
     let source = read_script(file)?;
     let language = match &args.language {
         Some(language) => language.clone(),
+        None if args.context.is_some() => String::new(),
         None => guess_language(Path::new(file), &source)
             .ok_or_else(|| SpecError::UnknownLanguage(file.clone()))?
             .to_owned(),

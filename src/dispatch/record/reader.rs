@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{OutputStream, Record, STREAMS, State};
+use super::{DISPLAYS, OutputStream, Record, STREAMS, State};
 use crate::{dispatch::Update, sandbox::Event};
 
 /// The most that a reader is told at a time.
@@ -85,6 +85,9 @@ impl Reader {
             self.started = true;
             return ready(Update::Event(Event::Started(sandbox)));
         }
+        if let Some(told) = state.next_display(read) {
+            return Poll::Ready(Some(told));
+        }
         let next = [0, 1].map(|index| {
             let piece = state.streams[index].at(read[index]);
             piece.map_or(u64::MAX, |piece| piece.sequence)
@@ -103,9 +106,10 @@ impl Reader {
                     let end = piece.data.len().min(skip + MOST_AT_ONCE);
                     let data = Bytes::copy_from_slice(&piece.data[skip..end]);
                     read[index] += data.len() as u64;
-                    Told::Update(Update::Event(match STREAMS[index] {
-                        OutputStream::Stdout => Event::Stdout(data),
-                        OutputStream::Stderr => Event::Stderr(data),
+                    Told::Update(Update::Event(if index == 0 {
+                        Event::Stdout(data)
+                    } else {
+                        Event::Stderr(data)
                     }))
                 }
                 piece => {
@@ -127,13 +131,46 @@ impl Reader {
     }
 }
 
+impl State {
+    /// The next display, where it comes before whatever else a reader has not read yet.
+    fn next_display(&mut self, mut read: [u64; 3]) -> Option<Told> {
+        let displays = &self.displays;
+        let from = read[DISPLAYS];
+        if from >= displays.end {
+            return None;
+        }
+        let told = if from < displays.begin() {
+            read[DISPLAYS] = displays.begin();
+            Told::Gap {
+                stream: OutputStream::Displays,
+                offset: from,
+                bytes: displays.begin() - from,
+            }
+        } else {
+            let (sequence, display) = displays.at(from)?;
+            let is_first = [0, 1].iter().all(|index| {
+                let stream = &self.streams[*index];
+                let piece = stream.at(read[*index]);
+                piece.is_none_or(|piece| piece.sequence > *sequence)
+            });
+            if !is_first {
+                return None;
+            }
+            read[DISPLAYS] += 1;
+            Told::Update(Update::Event(Event::Display(display.clone())))
+        };
+        self.read = Some(read);
+        Some(told)
+    }
+}
+
 fn ready(update: Update) -> Poll<Option<Told>> {
     Poll::Ready(Some(Told::Update(update)))
 }
 
 fn end(state: &State) -> Poll<Option<Told>> {
     match state.finished.clone() {
-        Some((outcome, usage, timings)) => ready(Update::Finished(outcome, usage, timings)),
+        Some(finished) => ready(Update::Finished(finished)),
         None => Poll::Pending,
     }
 }

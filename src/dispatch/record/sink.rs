@@ -6,8 +6,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::Record;
 use crate::{
-    dispatch::{Timings, Update},
-    execution::{Outcome, Usage},
+    dispatch::{Finished, Update},
     sandbox::{Event, Events},
 };
 
@@ -50,18 +49,18 @@ impl Sink {
     pub(in crate::dispatch) async fn finish(
         &self,
         rest: Vec<Event>,
-        (outcome, usage, timings): (Outcome, Usage, Timings),
+        finished: Box<Finished>,
         patience: Duration,
     ) {
         match self {
             Self::Kept(record) => {
                 rest.into_iter().for_each(|event| record.add(event));
-                record.finish(outcome, usage, timings);
+                record.finish(finished);
             }
             Self::Caller(updates, record) => {
                 rest.iter().for_each(|event| record.add_small(event));
-                record.finish(outcome.clone(), usage, timings);
-                let last = Update::Finished(outcome, usage, timings);
+                record.finish(finished.clone());
+                let last = Update::Finished(finished);
                 for update in rest.into_iter().map(Update::Event).chain([last]) {
                     match timeout(patience, updates.send(update)).await {
                         Ok(Ok(())) => {}

@@ -46,14 +46,15 @@ async fn told(reader: &mut Reader) -> String {
             Event::Stdout(data) => format!("out {}", text(data)),
             Event::Stderr(data) => format!("err {}", text(data)),
             Event::File(_) => "file".into(),
+            Event::Display(display) => format!("display {}", display.metadata),
         },
         Some(Told::Update(Update::Finished(..))) => "finished".into(),
     }
 }
 
 async fn end(sink: &Sink) {
-    let end = (Outcome::Exited(0), Usage::default(), Timings::default());
-    sink.finish(Vec::new(), end, Duration::ZERO).await;
+    sink.finish(Vec::new(), Finished::exited(0), Duration::ZERO)
+        .await;
 }
 
 #[tokio::test]
@@ -63,11 +64,11 @@ async fn a_reader_is_told_everything_in_order_and_the_end_once() {
         sink.give(event);
     }
     end(&sink).await;
-    let mut reader = record.attach([0, 0]);
+    let mut reader = record.attach([0; 3]);
     for expected in ["started", "out ab", "err c", "out d", "finished", "over"] {
         assert_eq!(told(&mut reader).await, expected);
     }
-    let mut again = record.attach([1, 1]);
+    let mut again = record.attach([1, 1, 0]);
     for expected in ["started", "out b", "out d", "finished", "over"] {
         assert_eq!(told(&mut again).await, expected);
     }
@@ -81,7 +82,7 @@ async fn what_is_no_longer_kept_is_told() {
     sink.give(stdout(&[b'a'; SMALL]));
     sink.give(stdout(b"last"));
     sink.give(stdout(&[b'b'; SMALL]));
-    let mut reader = record.attach([1, 0]);
+    let mut reader = record.attach([1, 0, 0]);
     let gap = format!("Stdout gap 1+{}", SMALL + 3);
     let last = format!("out {}", "b".repeat(SMALL));
     for expected in ["started", &gap, &last] {
@@ -89,7 +90,7 @@ async fn what_is_no_longer_kept_is_told() {
     }
     record.forget_output();
     end(&sink).await;
-    let mut late = record.attach([0, 0]);
+    let mut late = record.attach([0; 3]);
     let gap = format!("Stdout gap 0+{}", 2 * SMALL + 4);
     for expected in ["started", &gap, "finished"] {
         assert_eq!(told(&mut late).await, expected);
@@ -99,7 +100,7 @@ async fn what_is_no_longer_kept_is_told() {
 #[tokio::test(start_paused = true)]
 async fn output_that_nobody_takes_pauses_the_program_for_a_while() {
     let (record, sink) = record(10);
-    let reader = record.attach([0, 0]);
+    let reader = record.attach([0; 3]);
     sink.give(stdout(&[b'a'; 20]));
     let begun = Instant::now();
     let waited = timeout(Duration::from_secs(3600), sink.room()).await;

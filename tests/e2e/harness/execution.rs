@@ -26,9 +26,10 @@ pub struct Done {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub files: BTreeMap<String, File>,
+    pub displays: Vec<v1::Display>,
     pub finished: Option<v1::Finished>,
-    /// Of stdout and stderr: what was had before, and what is no longer kept.
-    pub missed: [u64; 2],
+    /// Of stdout, stderr and displays: what was had before, and what is no longer kept.
+    pub missed: [u64; 3],
     open: Option<String>,
 }
 
@@ -53,7 +54,7 @@ impl Execution {
     }
 
     /// One that others have read before.
-    pub(super) fn attached(messages: Streaming<v1::ExecuteResponse>, offsets: [u64; 2]) -> Self {
+    pub(super) fn attached(messages: Streaming<v1::ExecuteResponse>, offsets: [u64; 3]) -> Self {
         Self {
             messages,
             input: None,
@@ -190,10 +191,18 @@ impl Done {
             }
             Event::Stdout(bytes) => self.stdout.extend_from_slice(&bytes),
             Event::Stderr(bytes) => self.stderr.extend_from_slice(&bytes),
+            Event::Display(display) => {
+                // Whatever was written before it has come before it.
+                let had = |index: usize, bytes: &[u8]| self.missed[index] + bytes.len() as u64;
+                assert!(had(0, &self.stdout) >= display.stdout_offset, "stdout");
+                assert!(had(1, &self.stderr) >= display.stderr_offset, "stderr");
+                self.displays.push(display);
+            }
             Event::Gap(gap) => {
                 let (index, had) = match gap.stream() {
                     v1::gap::Stream::Stdout => (0, self.stdout.len()),
                     v1::gap::Stream::Stderr => (1, self.stderr.len()),
+                    v1::gap::Stream::Displays => (2, self.displays.len()),
                     v1::gap::Stream::Unspecified => panic!("a gap is of a stream"),
                 };
                 assert_eq!(
@@ -207,7 +216,7 @@ impl Done {
             Event::Finished(finished) => {
                 assert!(self.open.is_none(), "a file is not whole: {:?}", self.open);
                 let usage = finished.usage.as_ref().expect("Finished has a usage");
-                let [out, err] = self.missed;
+                let [out, err, _] = self.missed;
                 assert_eq!(
                     usage.stdout_bytes,
                     out + self.stdout.len() as u64,
@@ -260,6 +269,25 @@ impl Done {
 
     pub fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The text of each display.
+    pub fn shown(&self) -> Vec<String> {
+        let text = |display: &v1::Display| {
+            let text = display.data.get("text/plain").cloned().unwrap_or_default();
+            String::from_utf8(text.to_vec()).expect("a text is UTF-8")
+        };
+        self.displays.iter().map(text).collect()
+    }
+
+    /// Asserts that an exception ended the cell, and its context goes on; returns it.
+    #[track_caller]
+    pub fn raised(&self, name: &str) -> v1::CodeError {
+        let finished = self.finished.as_ref().expect("it has finished");
+        let error = finished.error.clone().unwrap_or_default();
+        assert_eq!(error.name, name, "{}\n{}", error.traceback, self.describe());
+        assert!(!finished.context_ended);
+        error
     }
 
     pub fn err(&self) -> String {

@@ -94,6 +94,45 @@ impl Named {
         self.client.delete_named(&self.id).await.unwrap();
     }
 
+    /// A context here.
+    pub async fn context(&self) -> v1::Context {
+        let created = self.try_context(|_| {}).await;
+        created.unwrap_or_else(|status| panic!("refused: {status}"))
+    }
+
+    pub async fn try_context(
+        &self,
+        change: impl FnOnce(&mut v1::CreateContextRequest),
+    ) -> Result<v1::Context, Status> {
+        let mut request = v1::CreateContextRequest {
+            sandbox_id: self.id.clone(),
+            ..Default::default()
+        };
+        change(&mut request);
+        let mut sandboxes = self.client.sandboxes.clone();
+        let created = soon("a context", sandboxes.create_context(request)).await?;
+        Ok(created.into_inner())
+    }
+
+    pub async fn contexts(&self) -> Vec<v1::Context> {
+        let request = v1::ListContextsRequest {
+            sandbox_id: self.id.clone(),
+        };
+        let mut sandboxes = self.client.sandboxes.clone();
+        let listed = soon("a list", sandboxes.list_contexts(request)).await;
+        listed.unwrap().into_inner().contexts
+    }
+
+    pub async fn delete_context(&self, id: &str) -> Result<(), Status> {
+        let request = v1::DeleteContextRequest {
+            sandbox_id: self.id.clone(),
+            context_id: id.into(),
+        };
+        let mut sandboxes = self.client.sandboxes.clone();
+        soon("its end", sandboxes.delete_context(request)).await?;
+        Ok(())
+    }
+
     /// A file to be written here.
     pub fn file(&self, path: &str) -> v1::WriteFileStart {
         v1::WriteFileStart {

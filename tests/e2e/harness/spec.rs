@@ -65,6 +65,12 @@ impl Spec {
         self
     }
 
+    /// As a cell of a context there.
+    pub fn cell_of(mut self, context: &v1::Context) -> Self {
+        self.message.context_id = context.context_id.clone();
+        self.within(&context.sandbox_id)
+    }
+
     /// The same with another source.
     pub fn source(mut self, source: &str) -> Self {
         let Some(v1::execution_spec::Program::Code(code)) = &mut self.message.program else {
@@ -215,10 +221,16 @@ impl Spec {
 impl Client {
     /// Goes on reading an execution.
     pub async fn attach(&self, id: &str, offsets: [u64; 2]) -> Result<Execution, Status> {
+        self.attach_after(id, [offsets[0], offsets[1], 0]).await
+    }
+
+    /// The same, with so many displays had already.
+    pub async fn attach_after(&self, id: &str, offsets: [u64; 3]) -> Result<Execution, Status> {
         let request = v1::AttachRequest {
             execution_id: id.into(),
             stdout_offset: offsets[0],
             stderr_offset: offsets[1],
+            display_offset: offsets[2],
         };
         let mut executions = self.executions.clone();
         let attached = super::soon("an answer", executions.attach(request)).await?;

@@ -1,0 +1,507 @@
+# The main script of a context: runs cells, one after the other, in the namespace of __main__.
+#
+# Descriptor 3, a socket, carries
+#   in:   one byte, and with it three descriptors: stdin, stdout and stderr of the first cell
+#   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte the three
+#         descriptors of the cell after it. So what a thread prints once its cell has ended is never lost: it
+#         comes with the next one
+#   out:  messages FromContext (agent.proto), each after its length (4 bytes)
+#   in:   one byte for each display that waits for it
+#
+# Cells may do anything to what is in here, as to all of their sandbox. Only what they do without meaning
+# harm (another `print`, a closed stdout, forks, exits) is expected.
+
+
+def _serve():
+    import _socket
+    import array
+    import ast
+    import builtins
+    import importlib.machinery
+    import io
+    import linecache
+    import os
+    import signal
+    import sys
+    import threading
+    import traceback
+    import types
+
+    import __future__
+
+    here = __file__
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(here)]
+    sys.argv[:] = [""]
+    # A module of its own: a cell that defines `len` must not change what is in here.
+    scripts_own = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    namespace = sys.modules["__main__"].__dict__
+
+    control = _socket.socket(fileno=3)
+    own_pid = os.getpid()
+    os.set_inheritable(3, False)
+    os.register_at_fork(after_in_child=control.close)
+    sending = threading.Lock()
+    # Whether an interrupt is a cell's, and whether it has to wait until a message is whole.
+    running = False
+    writing = False
+    interrupted = False
+
+    # Messages
+
+    most = 3 << 20  # Bytes of a display's forms together.
+
+    def varint(number):
+        encoded = bytearray()
+        while number > 127:
+            encoded.append(number & 127 | 128)
+            number >>= 7
+        encoded.append(number)
+        return bytes(encoded)
+
+    def field(number, data):
+        """A field of protobuf, as bytes: a text, a message, or a number."""
+        if isinstance(data, int):
+            return varint(number << 3) + varint(data)
+        if isinstance(data, str):
+            data = data.encode("utf-8", "replace")
+        return varint(number << 3 | 2) + varint(len(data)) + data
+
+    def is_main_thread():
+        return threading.current_thread() is threading.main_thread()
+
+    def send(message, is_answered=False):
+        nonlocal writing, interrupted
+        with sending:
+            writing = is_main_thread()
+            try:
+                control.sendall(len(message).to_bytes(4, "big") + message)
+                if is_answered and not control.recv(1):
+                    os._exit(0)  # the agent has gone
+            finally:
+                writing = False
+        if interrupted and is_main_thread():
+            interrupted = False
+            raise KeyboardInterrupt
+
+    def receive_with_streams(length):
+        """At least one byte, at most so many, and the descriptors that came with it."""
+        data, ancillary, _, _ = control.recvmsg(length, _socket.CMSG_SPACE(3 * 4))
+        if not data:
+            os._exit(0)  # the agent has gone
+        streams = array.array("i")
+        for _, _, descriptors in ancillary:
+            streams.frombytes(descriptors)
+        return data, list(streams)
+
+    def receive():
+        data, streams = receive_with_streams(65536)
+        while len(data) < 12 or len(data) < 12 + int.from_bytes(data[8:12], "big"):
+            more = control.recv(1 << 20)
+            if not more:
+                os._exit(0)
+            data += more
+        return int.from_bytes(data[:8], "big"), data[12:].decode(), streams
+
+    # The streams of a cell
+
+    lost = []  # Streams with output that nobody took: collected, they would write it to the next cell.
+
+    def text_stream(descriptor, mode, like):
+        raw = io.FileIO(descriptor, mode, closefd=False)
+        buffered = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+        encoding = getattr(like, "encoding", None) or "utf-8"
+        errors = getattr(like, "errors", None) or "strict"
+        return io.TextIOWrapper(buffered, encoding, errors, line_buffering=mode == "w")
+
+    def flush(name, descriptor):
+        stream = getattr(sys, name, None)
+        try:
+            stream.flush()
+        except BaseException as error:
+            lost.append(stream)
+            setattr(sys, name, text_stream(descriptor, "w", stream))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+
+    def flush_both():
+        flush("stdout", 1)
+        flush("stderr", 2)
+
+    def take_streams(streams):
+        for descriptor, new in enumerate(streams):
+            os.dup2(new, descriptor)
+            os.close(new)
+
+    stdin = sys.stdin
+
+    def renew_stdin():
+        """What a cell has not read of its input is not the next one's."""
+        nonlocal stdin
+        if sys.stdin is stdin or getattr(sys.stdin, "closed", True):
+            stdin = sys.stdin = text_stream(0, "r", stdin)
+
+    # Displays
+
+    methods = {
+        "text/html": "_repr_html_",
+        "text/markdown": "_repr_markdown_",
+        "text/latex": "_repr_latex_",
+        "image/svg+xml": "_repr_svg_",
+        "image/png": "_repr_png_",
+        "image/jpeg": "_repr_jpeg_",
+        "application/json": "_repr_json_",
+        "application/javascript": "_repr_javascript_",
+        "application/pdf": "_repr_pdf_",
+    }
+    binary = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
+
+    def complain(text):
+        try:
+            sys.stderr.write(text)
+        except Exception:
+            pass  # There is nobody else to tell.
+
+    def attempt(call, *args, **kwargs):
+        """What it returns; nothing, and a traceback on stderr, if it fails."""
+        try:
+            return call(*args, **kwargs)
+        except NotImplementedError:
+            return None
+        except Exception as error:
+            complain(described(error)[2])
+            return None
+
+    def bundle(value):
+        """The forms of a value by MIME type, and their metadata."""
+        kind = type(value)
+        data, metadata = {}, {}
+        if not isinstance(value, type):
+            method = getattr(kind, "_repr_mimebundle_", None)
+            made = method and attempt(method, value, include=None, exclude=None)
+            if isinstance(made, tuple):
+                made, metadata = made[0], dict(made[1])
+            data = dict(made or {})
+            for mime_type, name in methods.items():
+                method = getattr(kind, name, None)
+                if mime_type in data or not callable(method):
+                    continue
+                made = attempt(method, value)
+                if isinstance(made, tuple):
+                    made, metadata[mime_type] = made
+                data[mime_type] = made
+        figure = sys.modules.get("matplotlib.figure")
+        if figure and isinstance(value, figure.Figure):
+            shown_figures.add(id(value))
+            data["image/png"] = attempt(png, value)
+        if "text/plain" not in data:
+            data["text/plain"] = attempt(repr, value)
+        return data, metadata
+
+    def encoded(mime_type, form):
+        """A form as bytes; or how long it would be at least, if that is too long."""
+        if mime_type.endswith("json") and not isinstance(form, (str, bytes)):
+            import json
+
+            form = json.dumps(form)
+        if not isinstance(form, (bytes, bytearray, memoryview)):
+            form = str(form)
+            if len(form) > 2 * most:
+                return len(form)
+            if mime_type in binary:
+                import base64
+
+                form = base64.b64decode(form)
+            else:
+                form = form.encode("utf-8", "replace")
+        return bytes(form) if len(form) <= most else len(form)
+
+    def publish(data, metadata=None, is_result=False):
+        forms = {}
+        for mime_type, form in data.items():
+            if form is not None:
+                form = attempt(encoded, str(mime_type), form)
+                if form is not None:
+                    forms[str(mime_type)] = form
+        if not forms:
+            return
+        if os.getpid() != own_pid:
+            # A child has only its streams.
+            sys.stdout.write(forms.get("text/plain", b"").decode("utf-8", "replace") + "\n")
+            return
+        flush_both()
+        message, left = bytearray(), most
+        sized = sorted((f if isinstance(f, int) else len(f), m, f) for m, f in forms.items())
+        for size, mime_type, form in sized:
+            if size <= left:
+                left -= size
+                message += field(1, field(1, mime_type) + field(2, form))
+            else:
+                message += field(4, field(1, mime_type) + field(2, size))
+        if metadata:
+            import json
+
+            metadata = attempt(json.dumps, metadata)
+            if metadata is not None and len(metadata) < 65536:
+                message += field(2, metadata)
+        if is_result:
+            message += field(3, 1)
+        # What follows is written when the agent knows what came before. It is the main thread that reads from the
+        # socket, and only a cell's is not about to.
+        is_answered = running and is_main_thread()
+        if is_answered:
+            message += field(7, 1)
+        send(field(2, bytes(message)), is_answered)
+
+    def display(*values, raw=False, metadata=None, **_):
+        """Shows values in all their forms. As IPython.display.display; its other options mean nothing here."""
+        for value in values:
+            if raw:
+                publish(value, metadata)
+                continue
+            shows_itself = getattr(type(value), "_ipython_display_", None)
+            if callable(shows_itself) and not isinstance(value, type):
+                attempt(shows_itself, value)
+            else:
+                data, own = bundle(value)
+                publish(data, {**own, **(metadata or {})})
+
+    def publish_display_data(data, metadata=None, **_):
+        publish(data, metadata)
+
+    builtins.display = display
+
+    # Figures, and other people's displays
+
+    shown_figures = set()
+
+    def png(figure):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+    def show_figures(*_, **__):
+        """Displays all open figures but those that were displayed in this cell, and closes them."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if pyplot is None or not hasattr(pyplot, "get_fignums"):
+            return
+        for number in pyplot.get_fignums():
+            figure = pyplot.figure(number)
+            if id(figure) not in shown_figures and (figure.axes or figure.lines):
+                display(figure)
+        pyplot.close("all")
+
+    def draw_without_a_screen(matplotlib):
+        if "MPLBACKEND" not in os.environ:
+            matplotlib.rcParams["backend"] = "agg"
+
+    def show_here(pyplot):
+        pyplot.show = show_figures
+
+    def display_here(module):
+        ours = {
+            "display": display,
+            "update_display": display,
+            "publish_display_data": publish_display_data,
+        }
+        for name, function in ours.items():
+            if name in vars(module):
+                setattr(module, name, function)
+
+    imported = {
+        "matplotlib": draw_without_a_screen,
+        "matplotlib.pyplot": show_here,
+        "IPython.core.display_functions": display_here,
+        "IPython.core.display": display_here,
+        "IPython.display": display_here,
+    }
+
+    class Finder:
+        """Changes those modules once they have been imported."""
+
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            change = imported.get(name)
+            spec = change and importlib.machinery.PathFinder.find_spec(name, path, target)
+            if not spec or not spec.loader:
+                return None
+            execute = spec.loader.exec_module
+
+            def executed(module):
+                execute(module)
+                change(module)
+
+            spec.loader.exec_module = executed
+            return spec
+
+    sys.meta_path.insert(0, Finder)
+    for name, change in imported.items():
+        if name in sys.modules:
+            change(sys.modules[name])
+
+    # Cells
+
+    futures = 0
+    for name in __future__.all_feature_names:
+        futures |= getattr(__future__, name).compiler_flag
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    loop = None
+
+    def shortened(text, limit):
+        half = limit // 2
+        return text if len(text) <= limit else f"{text[:half]}\n[...]\n{text[-half:]}"
+
+    def described(error):
+        """An exception's name, value and traceback, without what is not the cell's."""
+        frames = error.__traceback__
+        while frames and not frames.tb_frame.f_code.co_filename.startswith("<cell "):
+            frames = frames.tb_next
+        try:
+            value = str(error)
+        except Exception:
+            value = "<it cannot be told>"
+        try:
+            # None of the cell's where its text is wrong, or a library's method failed.
+            frames = frames or error.__traceback__
+            told = part = traceback.TracebackException(type(error), error, frames)
+            while part:
+                part.stack[:] = [frame for frame in part.stack if frame.filename != here]
+                part = part.__cause__ or part.__context__
+            text = "".join(told.format())
+        except Exception:
+            text = f"{type(error).__name__}: {value}\n"
+        return type(error).__name__, shortened(value, 16384), shortened(text, 65536)
+
+    def finish(coroutine):
+        """Runs a coroutine on the loop that the context's cells share."""
+        nonlocal loop
+        import asyncio
+
+        if loop is None or loop.is_closed():
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+        task = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                try:
+                    loop.run_until_complete(task)
+                except BaseException:
+                    pass
+            raise
+
+    def is_coroutine(code):
+        return code.co_flags & 0x80  # CO_COROUTINE
+
+    async def run_awaiting(codes):
+        value = None
+        for code in codes:
+            value = eval(code, namespace)
+            if is_coroutine(code):
+                value = await value
+        return value
+
+    def run(source, name):
+        nonlocal flags
+        tree = compile(source, name, "exec", flags | ast.PyCF_ONLY_AST, True)
+        body, codes = tree.body, []
+        last = None
+        if body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";"):
+            last = ast.Expression(body.pop().value)
+        # Both before the first runs: a cell with a wrong last line does nothing.
+        if body:
+            codes.append(compile(tree, name, "exec", flags, True))
+            flags |= codes[0].co_flags & futures
+        if last:
+            codes.append(compile(last, name, "eval", flags, True))
+        namespace["__builtins__"] = builtins
+        if any(map(is_coroutine, codes)):
+            value = finish(run_awaiting(codes))
+        else:
+            value = None
+            for code in codes:
+                value = eval(code, namespace)
+        if last and value is not None:
+            builtins._ = value
+            shows_itself = getattr(type(value), "_ipython_display_", None)
+            if callable(shows_itself) and not isinstance(value, type):
+                attempt(shows_itself, value)
+            else:
+                publish(*bundle(value), is_result=True)
+        show_figures()
+
+    def exit_code(error):
+        if isinstance(error, SystemExit):
+            if error.code is None or isinstance(error.code, int):
+                return (error.code or 0) & 0xFF
+            return 1
+        return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+    def ended(error):
+        """The message that a cell has ended."""
+        if error is None or (isinstance(error, SystemExit) and not error.code):
+            return field(3, b"")
+        name, value, text = described(error)
+        described_error = field(1, name[:256]) + field(2, value) + field(3, text)
+        return field(3, field(1, exit_code(error)) + field(2, described_error))
+
+    def on_interrupt(*_):
+        nonlocal interrupted
+        if writing:
+            interrupted = True
+        elif running:
+            raise KeyboardInterrupt
+
+    def run_cell(number, source):
+        nonlocal running
+        name = f"<cell {number}>"
+        # inspect and traceback find the source here.
+        linecache.cache[name] = len(source), None, source.splitlines(True), name
+        shown_figures.clear()
+        try:
+            running = True
+            run(source, name)
+            return None
+        except BaseException as error:
+            return error
+        finally:
+            running = False
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    _, streams = receive_with_streams(1)
+    take_streams(streams)
+    renew_stdin()
+    run_cell(0, "0;")  # the first run of anything takes longer
+    send(field(1, b""))
+    while True:
+        number, source, streams = receive()
+        interrupted = False
+        try:
+            error = run_cell(number, source)
+        except KeyboardInterrupt as late:
+            error = late
+        if os.getpid() != own_pid:
+            # A child that came to the end of the cell.
+            if error is not None:
+                complain(described(error)[2])
+            flush_both()
+            os._exit(exit_code(error) if error else 0)
+        message = ended(error)
+        error = None
+        running = True
+        try:
+            flush_both()
+        except KeyboardInterrupt:
+            pass
+        running = False
+        take_streams(streams)
+        try:
+            send(message)
+        except KeyboardInterrupt:
+            pass  # It was sent whole.
+        renew_stdin()
+
+
+_serve()
