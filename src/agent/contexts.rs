@@ -83,6 +83,8 @@ impl Context {
                 // One that did not wait says now that it does.
                 control.read_u8().await?;
             }
+            // Descriptors that come before would be lost to one who does not expect them.
+            control.read_u8().await?;
             let (streams, theirs) = Streams::new()?;
             let mut talk = Talk {
                 control,

@@ -8,6 +8,7 @@
 //! - `moments`: the moments at which a cut hurts most, and what is applied once
 //! - `lost`: sandboxes that are not reached again
 //! - `named`: several programs, and file operations, in one sandbox
+//! - `contexts`: an interpreter that keeps its state, and its cells
 //! - `program`: a sandbox with a program; `relay`: the connections
 //!
 //! A connection that stalls for ever is ended by h2's keepalive after 30 s, which is too long for
@@ -17,6 +18,7 @@
 #[path = "../common/agent.rs"]
 mod agent;
 mod bytes;
+mod contexts;
 mod lost;
 mod moments;
 mod named;

@@ -95,6 +95,22 @@ impl Plan {
         })
     }
 
+    /// An interpreter that runs cells.
+    pub(crate) fn context(id: &str) -> Self {
+        Self::new(Program::Context {
+            context_id: id.into(),
+            language: "python".into(),
+        })
+    }
+
+    pub(crate) fn cell(context: &str, number: u64, source: &str) -> Self {
+        Self::new(Program::Cell {
+            context_id: context.into(),
+            source: source.into(),
+            number,
+        })
+    }
+
     fn new(program: Program) -> Self {
         Self {
             spec: Spec {
@@ -257,9 +273,26 @@ pub(crate) async fn run_in(
 pub(crate) async fn run_in_and_see(
     sandbox: &Sandbox,
     execution_id: &str,
-    mut plan: Plan,
+    plan: Plan,
     see: impl Fn(&[u8]),
 ) -> (Result<Ended, NotConfirmed>, Vec<u8>) {
+    let mut stdout = Vec::new();
+    let ended = run_in_for_events(sandbox, execution_id, plan, |event| {
+        if let Event::Stdout(data) = event {
+            stdout.extend_from_slice(&data);
+            see(&stdout);
+        }
+    });
+    (ended.await, stdout)
+}
+
+/// The same; `take` is given each event.
+pub(crate) async fn run_in_for_events(
+    sandbox: &Sandbox,
+    execution_id: &str,
+    mut plan: Plan,
+    mut take: impl FnMut(Event),
+) -> Result<Ended, NotConfirmed> {
     plan.spec.tenancy = Tenancy::Named {
         memory_bytes: 256 * MIB,
     };
@@ -280,23 +313,15 @@ pub(crate) async fn run_in_and_see(
         drop(to_client);
         ended
     };
-    let take = async {
-        let mut stdout = Vec::new();
+    let take_all = async {
         while let Some(event) = events.recv().await {
-            if let Event::Stdout(data) = event {
-                stdout.extend_from_slice(&data);
-                see(&stdout);
-            }
+            take(event);
         }
-        stdout
     };
-    let (mut ended, mut stdout) = tokio::join!(run, take);
-    for event in ended.iter_mut().flat_map(|ended| ended.rest.drain(..)) {
-        if let Event::Stdout(data) = event {
-            stdout.extend_from_slice(&data);
-        }
-    }
-    (ended, stdout)
+    let (mut ended, ()) = tokio::join!(run, take_all);
+    let rest = ended.iter_mut().flat_map(|ended| ended.rest.drain(..));
+    rest.for_each(take);
+    ended
 }
 
 fn template() -> Template {

@@ -1,6 +1,7 @@
 # The main script of a context: runs cells, one after the other, in the namespace of __main__.
 #
 # Descriptor 3, a socket, carries
+#   out:  one byte, when what was said before (sitecustomize.py) has been read
 #   in:   one byte, and with it three descriptors: stdin, stdout and stderr of the first cell
 #   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte the three
 #         descriptors of the cell after it. So what a thread prints once its cell has ended is never lost: it
@@ -470,6 +471,7 @@ def _serve():
             running = False
 
     signal.signal(signal.SIGINT, on_interrupt)
+    control.sendall(b"c")
     _, streams = receive_with_streams(1)
     take_streams(streams)
     renew_stdin()
