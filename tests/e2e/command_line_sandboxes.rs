@@ -209,3 +209,77 @@ async fn a_copy_that_fails_says_why_and_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     named.delete().await;
 }
+
+#[tokio::test]
+async fn a_table_is_plotted_in_a_context_and_fetched() {
+    let (server, _client) = main_pool().await;
+    let id = sandpool_says(&server, &["sandbox", "create", "--pool", "named"]).await;
+    let id = id.trim().to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("sales.csv"), "region,amount\nwest,2\neast,5\n").unwrap();
+    sandpool_says(&server, &["cp", &at("sales.csv"), &format!("{id}:")]).await;
+    let context = sandpool_says(&server, &["context", "create", &id]).await;
+    let context = context.trim().to_owned();
+    let cell = ["run", "--sandbox", &id, "--context", &context];
+
+    let read = "import pandas as pd\nsales = pd.read_csv('sales.csv')\nsales";
+    let shown = sandpool_says(
+        &server,
+        &[&cell[..], &["--timeout", "60s", "-c", read]].concat(),
+    )
+    .await;
+    assert_eq!(
+        shown,
+        "  region  amount\n0   west       2\n1   east       5\n"
+    );
+    let plot =
+        "axes = sales.plot.bar(x='region')\naxes.figure.savefig('sales.png')\nprint('drawn')";
+    fs::write(at("plot.py"), plot).unwrap();
+    let (shown_to, script) = (at("shown"), at("plot.py"));
+    let rest = ["--timeout", "60s", "--output-dir", &shown_to, &script];
+    let shown = sandpool_says(&server, &[&cell[..], &rest].concat()).await;
+    assert_eq!(shown, "drawn\n<Figure size 640x480 with 1 Axes>\n");
+    sandpool_says(&server, &["cp", &format!("{id}:sales.png"), &at("")]).await;
+    for png in ["shown/display-1.png", "sales.png"] {
+        assert!(fs::read(at(png)).unwrap().starts_with(b"\x89PNG"), "{png}");
+    }
+
+    let fails = sandpool(
+        &server,
+        &[&cell[..], &["-c", "print(len(sales))\n1/0"]].concat(),
+    );
+    let failed = output(fails).await;
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(failed.stdout, b"2\n");
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        said.starts_with("Traceback") && said.ends_with("ZeroDivisionError: division by zero\n")
+    );
+    let ends = sandpool(
+        &server,
+        &[&cell[..], &["-c", "import os; os._exit(4)"]].concat(),
+    );
+    let ended = output(ends).await;
+    assert_eq!(ended.status.code(), Some(4));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(
+        said,
+        "sandpool: the context has ended, and its state is gone\n"
+    );
+    let listed = sandpool_says(&server, &["context", "list", &id]).await;
+    let row = listed.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with(&context) && row.ends_with("exit code 4"),
+        "{row}"
+    );
+    sandpool_says(&server, &["context", "delete", &id, &context]).await;
+    assert_eq!(
+        sandpool_says(&server, &["context", "list", &id])
+            .await
+            .lines()
+            .count(),
+        1
+    );
+    sandpool_says(&server, &["sandbox", "delete", &id]).await;
+}

@@ -126,3 +126,48 @@ async fn single_bytes_do_not_cost_more_than_they_are() {
         assert!(stream.pieces.len() <= MAX_PIECES);
     }
 }
+
+fn display(name: &str, size: usize) -> Event {
+    Event::Display(Display {
+        data: BTreeMap::from([("a/b".to_owned(), vec![b'x'; size].into())]),
+        metadata: name.to_owned(),
+        ..Display::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn displays_stand_between_the_output_and_are_kept_as_it_is() {
+    let (record, sink) = record(1000);
+    for event in [
+        stdout(b"a"),
+        display("1", 10),
+        stdout(b"b"),
+        display("2", 10),
+    ] {
+        sink.give(event);
+    }
+    let mut reader = record.attach([0; 3]);
+    for expected in ["started", "out a", "display 1", "out b", "display 2"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    sink.room().await;
+    sink.give(display("3", 2000));
+    assert!(timeout(Duration::from_secs(60), sink.room()).await.is_err());
+    assert_eq!(told(&mut reader).await, "display 3");
+    sink.room().await;
+    drop(reader);
+    // Nobody comes again for the older ones.
+    tokio::time::advance(PAUSED_FOR).await;
+    sink.give(display("4", 2000));
+    end(&sink).await;
+    let mut late = record.attach([2, 0, 1]);
+    for expected in ["started", "Displays gap 1+2", "display 4", "finished"] {
+        assert_eq!(told(&mut late).await, expected);
+    }
+    assert!(record.held() > 2000);
+    record.forget_output();
+    let mut later = record.attach([2, 0, 3]);
+    for expected in ["started", "Displays gap 3+1", "finished", "over"] {
+        assert_eq!(told(&mut later).await, expected);
+    }
+}
