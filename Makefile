@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny test soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -41,7 +41,7 @@ agent:
 check: deny
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --all-features --test kubernetes --test faults -- -D warnings
+	$(CARGO) clippy --locked --all-features --test kubernetes --test faults --test soak -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
 
 deny:
@@ -52,6 +52,13 @@ deny:
 test: install agent
 	scripts/install-test-tools.sh
 	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked --all-features
+
+## soak: all kinds of work in many sandboxes for minutes; nothing is mixed up and nothing left
+SOAK_SECONDS ?= 300
+SOAK_SANDBOXES ?= 50
+soak: install agent
+	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SANDBOXES=$(SOAK_SANDBOXES) \
+	    $(CARGO) test --locked --all-features --test soak -- --nocapture
 
 ## bench: the figures that README shows
 bench: install build

@@ -82,8 +82,8 @@ fn command_line(pid: i32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// All that there is of a server: its cgroups, their processes, its directory, mounts in it, and
-/// processes that name it.
+/// All that there is of a server: its cgroups, their processes, its directory and those in it, mounts in
+/// it, and processes that name it.
 pub fn traces(server: &str, dir: &Path) -> Vec<String> {
     let mut traces = Vec::new();
     for cgroup in cgroups(server) {
@@ -92,8 +92,11 @@ pub fn traces(server: &str, dir: &Path) -> Vec<String> {
             traces.push(format!("process {pid}: {}", command_line(pid)));
         }
     }
-    if dir.exists() {
+    if let Ok(entries) = fs::read_dir(dir) {
         traces.push(format!("directory {}", dir.display()));
+        let paths = entries.flatten().map(|entry| entry.path());
+        let directories = paths.filter(|path| path.is_dir());
+        traces.extend(directories.map(|path| format!("directory {}", path.display())));
     }
     let name = dir.to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();

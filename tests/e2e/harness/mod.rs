@@ -17,7 +17,7 @@ pub(crate) mod cluster;
 mod deployed;
 mod execution;
 mod host;
-mod named;
+pub(crate) mod named;
 mod pools;
 mod proxy;
 mod scrape;
