@@ -12,16 +12,15 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{
-    Server,
+    Nothing, Server,
     floor::Floor,
-    ms, quantile,
+    median_and_p99, ms, print_latencies, print_latencies_head,
     sample::{execute, print_stages, stage},
     setting,
 };
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 async fn compare(name: &str, preload: &[&str], source: &str) {
     let samples = setting("SAMPLES", 300);
@@ -31,7 +30,7 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
     ))
     .await;
     let mut client = server.client();
-    let mut health = HealthClient::new(server.channel.clone());
+    let mut call = Nothing::of(&server);
     let (mut ours, mut floor, mut nothing) = (Vec::new(), Vec::new(), Vec::new());
     for sample in 0..samples {
         let like = server.sandboxes().pop().unwrap();
@@ -50,26 +49,13 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
             server.settled().await;
         }
         tokio::time::sleep(idle).await;
-        let begun = Instant::now();
-        health.check(HealthCheckRequest::default()).await.unwrap();
-        nothing.push(begun.elapsed());
+        nothing.push(call.call().await);
     }
 
     println!("\n{name}, n = {samples} fresh sandboxes a side, idle for {idle:?} before\n");
-    println!("| | p50 ms | p99 ms | floor p50 | floor p99 | ratio p50 | ratio p99 |");
-    println!("|---|---|---|---|---|---|---|");
+    print_latencies_head();
     let row = |name: &str, ours: [Duration; 2], mut floor: Vec<Duration>| {
-        let floor = [quantile(&mut floor, 0.5), quantile(&mut floor, 0.99)];
-        let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
-        println!(
-            "| {name} | {} | {} | {} | {} | {:.2} | {:.2} |",
-            ms(ours[0]),
-            ms(ours[1]),
-            ms(floor[0]),
-            ms(floor[1]),
-            ratio(0),
-            ratio(1)
-        );
+        print_latencies(name, ours, median_and_p99(&mut floor));
     };
     row(
         "request to first output",
@@ -87,7 +73,7 @@ async fn compare(name: &str, preload: &[&str], source: &str) {
         floor.iter().map(|s| s.end_of_output).collect(),
     );
     print_stages(&ours);
-    let [p50, p99] = [0.5, 0.99].map(|q| ms(quantile(&mut nothing, q)));
+    let [p50, p99] = median_and_p99(&mut nothing).map(ms);
     println!(
         "  a call of the same server's that does nothing, after the same idle time: {p50} {p99}"
     );

@@ -10,7 +10,8 @@ mod common;
 
 use common::{
     Server, floor,
-    loud::{loud, loud_beside_stderr, print_delays, print_rates, through_a_pipe, through_sandpool},
+    loud::{loud, loud_beside_stderr, print_delays, through_sandpool},
+    rates::{print_rates, read_from},
     setting,
 };
 
@@ -33,7 +34,7 @@ async fn main() {
     for _ in 0..rounds {
         let sandbox = floor::Sleeper::start(copy.path());
         let exec = sandbox.exec(&["/usr/bin/python3", "-c", &loud(megabytes)]);
-        plain_rates.push(through_a_pipe(exec, megabytes));
+        plain_rates.push(read_from(exec, megabytes * 1_000_000));
         drop(sandbox);
         let (rate, _) = through_sandpool(&mut client, &loud(megabytes), megabytes).await;
         ours_rates.push(rate);

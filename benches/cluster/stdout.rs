@@ -5,10 +5,8 @@ use std::process::Command;
 use crate::{
     Cluster, NAMESPACE,
     common::{
-        loud::{
-            loud, loud_beside_stderr, print_delays, print_rates, through_a_pipe, through_sandpool,
-            ticks_during,
-        },
+        loud::{loud, loud_beside_stderr, print_delays, through_sandpool, ticks_during},
+        rates::{print_rates, read_from},
         setting,
     },
     floor::SleepingPod,
@@ -24,7 +22,7 @@ pub(crate) async fn measure(cluster: &Cluster) {
         let mut exec = Command::new("kubectl");
         exec.args(["--namespace", NAMESPACE, "exec", &pod.name, "--"])
             .args(["/usr/bin/python3", "-c", &loud(megabytes)]);
-        kubectl.push(through_a_pipe(exec, megabytes));
+        kubectl.push(read_from(exec, megabytes * 1_000_000));
         pod.delete().await;
         let source = loud(megabytes);
         let (rate, _) = through_sandpool(&mut server.client(), &source, megabytes).await;

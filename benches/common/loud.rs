@@ -1,17 +1,13 @@
 //! A program that is loud on stdout, and how fast that is read.
 
-use std::{
-    io::Read,
-    process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sandpool::proto::v1::{
     self, ExecuteRequest, ExecuteResponse, execute_request, execute_response::Event,
 };
 use tonic::Streaming;
 
-use super::{Executions, ms, python, quantile};
+use super::{Executions, ms, python, quantile, rates::rate};
 
 /// Writes this many MB in blocks of 64 KiB.
 pub fn loud(megabytes: usize) -> String {
@@ -90,11 +86,9 @@ pub async fn through_sandpool(
             _ => {}
         }
     }
+    let rate = rate(bytes, begun.unwrap());
     assert_eq!(bytes, megabytes * 1_000_000);
-    (
-        megabytes as f64 / begun.unwrap().elapsed().as_secs_f64(),
-        delays.seen,
-    )
+    (rate, delays.seen)
 }
 
 /// Ticks in a sandbox of its own until `until` resolves: how late each time came.
@@ -125,40 +119,4 @@ pub fn print_delays(whose: &str, mut delays: Vec<Duration>) {
          p50 {p50} ms, p99 {p99} ms",
         delays.len()
     );
-}
-
-/// Reads what a command prints: MB/s from the first byte.
-pub fn through_a_pipe(mut command: Command, megabytes: usize) -> f64 {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = stdout.read(&mut buffer).unwrap();
-    let begun = Instant::now();
-    loop {
-        match stdout.read(&mut buffer).unwrap() {
-            0 => break,
-            n => bytes += n,
-        }
-    }
-    let rate = megabytes as f64 / begun.elapsed().as_secs_f64();
-    assert_eq!(bytes, megabytes * 1_000_000);
-    assert!(child.wait().unwrap().success());
-    rate
-}
-
-/// Prints a table of rates, each side's by its name, and the ratio of the medians of the first two.
-pub fn print_rates(sides: &mut [(&str, Vec<f64>)]) {
-    println!("| | lowest | median | highest |\n|---|---|---|---|");
-    let mut medians = Vec::new();
-    for (name, rates) in sides {
-        rates.sort_by(f64::total_cmp);
-        let median = rates[rates.len() / 2];
-        println!(
-            "| {name} | {:.0} | {median:.0} | {:.0} |",
-            rates[0],
-            rates[rates.len() - 1]
-        );
-        medians.push(median);
-    }
-    println!("\nratio of the medians: {:.2}", medians[0] / medians[1]);
 }

@@ -10,13 +10,14 @@
 pub mod floor;
 pub mod loud;
 pub mod process;
+pub mod rates;
 pub mod sample;
 
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sandpool::proto::v1::{
@@ -24,6 +25,7 @@ use sandpool::proto::v1::{
     pool_service_client::PoolServiceClient,
 };
 use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 pub type Executions = ExecutionServiceClient<Channel>;
 
@@ -168,6 +170,21 @@ impl Drop for Server {
     }
 }
 
+/// A call that does nothing: what every call of a server's costs.
+pub struct Nothing(HealthClient<Channel>);
+
+impl Nothing {
+    pub fn of(server: &Server) -> Self {
+        Self(HealthClient::new(server.channel.clone()))
+    }
+
+    pub async fn call(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.0.check(HealthCheckRequest::default()).await.unwrap();
+        begun.elapsed()
+    }
+}
+
 /// A spec that runs Python.
 pub fn python(source: &str) -> v1::ExecutionSpec {
     v1::ExecutionSpec {
@@ -185,6 +202,31 @@ pub fn quantile(samples: &mut [Duration], q: f64) -> Duration {
     samples.sort();
     let rank = ((samples.len() as f64 * q).ceil() as usize).clamp(1, samples.len());
     samples[rank - 1]
+}
+
+/// Prints the head of a table of latencies beside their floor.
+pub fn print_latencies_head() {
+    println!("| | p50 ms | p99 ms | floor p50 | floor p99 | ratio p50 | ratio p99 |");
+    println!("|---|---|---|---|---|---|---|");
+}
+
+/// Prints a line of it: two quantiles of each.
+pub fn print_latencies(name: &str, ours: [Duration; 2], floor: [Duration; 2]) {
+    let ratio = |i: usize| ours[i].as_secs_f64() / floor[i].as_secs_f64();
+    println!(
+        "| {name} | {} | {} | {} | {} | {:.2} | {:.2} |",
+        ms(ours[0]),
+        ms(ours[1]),
+        ms(floor[0]),
+        ms(floor[1]),
+        ratio(0),
+        ratio(1)
+    );
+}
+
+/// The median and the 99th percentile.
+pub fn median_and_p99(samples: &mut [Duration]) -> [Duration; 2] {
+    [0.5, 0.99].map(|q| quantile(samples, q))
 }
 
 pub fn ms(duration: Duration) -> String {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sandpool::proto::v1::{self, ExecuteRequest, execute_request, execute_response::Event};
 
-use super::{Executions, ms, python, quantile};
+use super::{Executions, median_and_p99, ms, python};
 
 /// Times since the request.
 pub struct Sample {
@@ -46,8 +46,7 @@ pub async fn execute(client: &mut Executions, source: &str) -> Sample {
 
 /// The median and the 99th percentile of one stage.
 pub fn stage(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> [Duration; 2] {
-    let mut samples: Vec<Duration> = samples.iter().map(of).collect();
-    [quantile(&mut samples, 0.5), quantile(&mut samples, 0.99)]
+    median_and_p99(&mut samples.iter().map(of).collect::<Vec<_>>())
 }
 
 /// Prints where the time goes.
