@@ -63,7 +63,7 @@ soak: install agent
 ## bench: the figures that README shows
 bench: install build
 	SANDPOOL_AGENT="$(CURDIR)/target/release/sandpool-agent" $(CARGO) bench --locked \
-	    --bench latency --bench throughput --bench stdout --bench memory --bench pool
+	    --bench latency --bench throughput --bench stdout --bench memory --bench pool --bench named
 
 ## cluster: a Kubernetes cluster with gVisor on this machine, for tests (NODES=1)
 NODES ?= 1

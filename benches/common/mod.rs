@@ -9,6 +9,7 @@
 
 pub mod floor;
 pub mod loud;
+pub mod named;
 pub mod process;
 pub mod rates;
 pub mod sample;
