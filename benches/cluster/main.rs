@@ -3,12 +3,13 @@
 //! - `latency`: a program in a pod that waits
 //! - `starts`: a program that no pod waits for, and pods replaced at full load
 //! - `stdout`: a program that is loud
+//! - `files`: a file that goes in and comes out
 //! - `floor`: the same pods without Sandpool
 //!
-//! ONLY=latency, ONLY=starts or ONLY=stdout runs one of them. SAMPLES (100) and PEER_SAMPLES (10, of
-//! GkeCodeExecutor and of the writes) shorten the first, STARTS (20) the second, MEGABYTES (1000) and
-//! ROUNDS (3) the third. TEST_AGENT_IMAGE and TEST_IMAGE name the images, ADK_PYTHON a Python that has
-//! google-adk.
+//! ONLY=latency, ONLY=starts, ONLY=stdout or ONLY=files runs one of them. SAMPLES (100) and PEER_SAMPLES
+//! (10, of GkeCodeExecutor and of the writes) shorten the first, STARTS (20) the second, MEGABYTES (1000)
+//! and ROUNDS (3) the third, MEBIBYTES (256) and ROUNDS the fourth. TEST_AGENT_IMAGE and TEST_IMAGE name the
+//! images, ADK_PYTHON a Python that has google-adk.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -18,6 +19,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod files;
 mod floor;
 mod latency;
 mod starts;
@@ -71,6 +73,7 @@ impl Cluster {
              [pools.default]\nmin_idle = {min_idle}\nmax_sandboxes = {max_sandboxes}\n\
              languages.python.interpreter = \"/usr/bin/python3\"\n\
              limits.max.output = \"4GiB\"\n\
+             volumes.workspace = \"1GiB\"\n\
              limits.default.queue_timeout = \"80s\"\n\
              [pools.default.pod]\nimage = {sandbox:?}\n\
              cpus_requested = 0.2\nmemory_requested = \"64MiB\"\n"
@@ -96,5 +99,8 @@ async fn main() {
     }
     if "stdout".contains(&only) {
         stdout::measure(&cluster).await;
+    }
+    if "files".contains(&only) {
+        files::measure(&cluster).await;
     }
 }

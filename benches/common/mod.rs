@@ -34,6 +34,7 @@ pub type Executions = ExecutionServiceClient<Channel>;
 pub struct Server {
     child: Child,
     pub channel: Channel,
+    pub address: String,
     pub state_dir: PathBuf,
     _config: tempfile::NamedTempFile,
 }
@@ -100,6 +101,7 @@ impl Server {
         let server = Self {
             child,
             channel,
+            address,
             state_dir: state_dir(),
             _config: config,
         };
