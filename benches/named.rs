@@ -1,8 +1,9 @@
 //! Sandboxes that live on: how long it takes to create one, and to attach to an execution in one, beside a call of
-//! the same server's that does nothing; and how fast files go, beside `runsc exec` of `cat`.
+//! the same server's that does nothing; a cell of a context, beside an interpreter that is given the same by a plain
+//! loop over `runsc exec`; and how fast files go, beside `runsc exec` of `cat`.
 //!
-//! ONLY=create, ONLY=attach or ONLY=files runs one of them. SAMPLES and IDLE_MS shorten the first two, MEBIBYTES and
-//! ROUNDS the third.
+//! ONLY=create, ONLY=attach, ONLY=cell or ONLY=files runs one of them. SAMPLES and IDLE_MS shorten the first three,
+//! MEBIBYTES and ROUNDS the last.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -14,7 +15,9 @@ mod common;
 
 use std::{
     env,
+    io::{Read, Write},
     path::Path,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -39,26 +42,40 @@ const POOL: &str = "[pools.default]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.
 const ROOMY_POOL: &str = "[pools.default]\nmin_idle = 1\nmax_sandboxes = 1\ncpus = 2.0\n\
     volumes.workspace = \"1GiB\"\nlanguages.python = {}\n";
 
-/// Measures something again and again beside a call that does nothing, each after the same idle time.
-async fn compare(server: &Server, name: &str, mut ours: impl AsyncFnMut() -> Duration) {
+/// Measures something again and again beside a call that does nothing.
+async fn beside_nothing(server: &Server, name: &str, ours: impl AsyncFnMut() -> Duration) {
+    let mut nothing = Nothing::of(server);
+    compare(name, "a call that does nothing", ours, async || {
+        nothing.call().await
+    })
+    .await;
+}
+
+/// Measures something again and again beside something else, each after the same idle time.
+async fn compare(
+    name: &str,
+    floor_name: &str,
+    mut ours: impl AsyncFnMut() -> Duration,
+    mut floor: impl AsyncFnMut() -> Duration,
+) {
     let samples = setting("SAMPLES", 300);
     let idle = Duration::from_millis(setting("IDLE_MS", 300) as u64);
-    let mut nothing = Nothing::of(server);
-    let (mut times, mut floor) = (Vec::new(), Vec::new());
+    let (mut times, mut floor_times) = (Vec::new(), Vec::new());
     for turn in 0..samples * 2 {
         tokio::time::sleep(idle).await;
         // They take turns in going first.
         if matches!(turn % 4, 0 | 3) {
             times.push(ours().await);
         } else {
-            floor.push(nothing.call().await);
+            floor_times.push(floor().await);
         }
     }
     println!(
-        "\n{name} beside a call that does nothing, n = {samples} a side, alternating, idle for {idle:?} before\n"
+        "\n{name} beside {floor_name}, n = {samples} a side, alternating, idle for {idle:?} before\n"
     );
     print_latencies_head();
-    print_latencies(name, median_and_p99(&mut times), median_and_p99(&mut floor));
+    let floor = median_and_p99(&mut floor_times);
+    print_latencies(name, median_and_p99(&mut times), floor);
 }
 
 async fn create() {
@@ -71,7 +88,7 @@ async fn create() {
         server.settled().await;
         took
     };
-    compare(&server, "CreateSandbox of a warm one", create).await;
+    beside_nothing(&server, "CreateSandbox of a warm one", create).await;
 }
 
 async fn attach() {
@@ -90,7 +107,7 @@ async fn attach() {
         until_output(&mut answers).await;
         begun.elapsed()
     };
-    compare(&server, "Attach until its first kept byte", first_kept_byte).await;
+    beside_nothing(&server, "Attach until its first kept byte", first_kept_byte).await;
     named.delete().await;
 }
 
@@ -123,6 +140,78 @@ async fn until_output(answers: &mut Streaming<ExecuteResponse>) -> String {
             _ => panic!("neither Started nor output"),
         }
     }
+}
+
+/// What the floor's interpreter does: runs each source that comes after its length, in the same namespace.
+const LOOP: &str = r#"
+import sys
+namespace = {"__name__": "__main__"}
+for length in sys.stdin.buffer:
+    exec(compile(sys.stdin.buffer.read(int(length)), "<cell>", "exec"), namespace)
+    sys.stdout.flush()
+"#;
+
+/// An interpreter that runs cells, without agent and gRPC.
+struct Loop {
+    exec: Child,
+    _sandbox: Sleeper,
+}
+
+impl Loop {
+    fn start(like: &Path) -> Self {
+        let sandbox = Sleeper::start(like);
+        let mut command = sandbox.exec(&["/usr/bin/python3", "-c", LOOP]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self {
+            exec: command.spawn().unwrap(),
+            _sandbox: sandbox,
+        }
+    }
+
+    /// Gives it a cell that prints something: until that is there.
+    fn run(&mut self, source: &str) -> Duration {
+        let (stdin, stdout) = (self.exec.stdin.as_mut(), self.exec.stdout.as_mut());
+        let cell = format!("{}\n{source}", source.len());
+        let begun = Instant::now();
+        stdin.unwrap().write_all(cell.as_bytes()).unwrap();
+        let mut output = [0; 64];
+        assert!(stdout.unwrap().read(&mut output).unwrap() > 0);
+        begun.elapsed()
+    }
+}
+
+async fn cell() {
+    let server = Server::start(POOL).await;
+    let named = Named::create(&server).await;
+    server.has_idle(1).await;
+    let like = server.sandboxes().pop().unwrap();
+    let mut floor = Loop::start(&like);
+    let context_id = named.context().await;
+    let mut executions = server.client();
+    let source = "n = globals().get('n', 0) + 1\nprint(n)";
+    let mut ours = async || {
+        let mut spec = python(source);
+        spec.sandbox_id = named.id.clone();
+        spec.context_id = context_id.clone();
+        let request = ExecuteRequest {
+            event: Some(execute_request::Event::Start(spec)),
+        };
+        let begun = Instant::now();
+        let answers = executions.execute(tokio_stream::once(request)).await;
+        let mut answers = answers.unwrap().into_inner();
+        until_output(&mut answers).await;
+        let took = begun.elapsed();
+        while answers.message().await.unwrap().is_some() {}
+        took
+    };
+    for _ in 0..20 {
+        ours().await;
+        floor.run(source);
+    }
+    let name = "a cell until its first output";
+    let floor_name = "the same cell by a plain loop over `runsc exec`";
+    compare(name, floor_name, ours, async || floor.run(source)).await;
+    named.delete().await;
 }
 
 async fn files() {
@@ -188,6 +277,9 @@ async fn main() {
     }
     if "attach".contains(&only) {
         attach().await;
+    }
+    if "cell".contains(&only) {
+        cell().await;
     }
     if "files".contains(&only) {
         files().await;

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sandpool::proto::v1::{
-    CreateSandboxRequest, DeleteSandboxRequest, ReadFileRequest, WriteFileRequest, WriteFileStart,
-    file_service_client::FileServiceClient, read_file_response::Event as Read,
-    sandbox_service_client::SandboxServiceClient, write_file_request::Event as Write,
+    CreateContextRequest, CreateSandboxRequest, DeleteSandboxRequest, ReadFileRequest,
+    WriteFileRequest, WriteFileStart, file_service_client::FileServiceClient,
+    read_file_response::Event as Read, sandbox_service_client::SandboxServiceClient,
+    write_file_request::Event as Write,
 };
 use tonic::transport::Channel;
 
@@ -31,6 +32,16 @@ impl Named {
             files: FileServiceClient::new(server.channel.clone()),
             id: created.into_inner().sandbox_id,
         }
+    }
+
+    /// A context here; its id.
+    pub async fn context(&self) -> String {
+        let request = CreateContextRequest {
+            sandbox_id: self.id.clone(),
+            ..CreateContextRequest::default()
+        };
+        let created = self.sandboxes.clone().create_context(request).await;
+        created.unwrap().into_inner().context_id
     }
 
     pub async fn delete(mut self) {

@@ -246,8 +246,11 @@ fn check(ended: sandpool::sandbox::Ended, mut got: Got, caller: Caller) {
 
 fn spec(stdin_open: bool) -> Spec {
     Spec {
-        program: Program::Command {
-            args: vec!["true".into()],
+        // Which may have all that a program may, and displays.
+        program: Program::Cell {
+            context_id: "c".into(),
+            source: "1".into(),
+            number: 1,
         },
         env: Default::default(),
         working_directory: "/workspace".into(),

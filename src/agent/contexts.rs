@@ -1,14 +1,14 @@
 //! Contexts: interpreters that keep their state and run cells, one at a time.
 //!
-//! What one runs as its main script, and what is said over its socket, is in `boot/context.py`. Each cell has
-//! pipes of its own, as a program has; those of the next one go with it, so that the interpreter can change
-//! over by itself at the end.
+//! What one runs as its main script, and what is said over its socket, is in `boot/context.py`. A context has one
+//! pipe for stdout and one for stderr: what is in them when a cell ends is that cell's, and what comes later waits
+//! for the next one. Each cell has a stdin of its own, since what it does not read is not the next one's.
 
 use std::{
     collections::HashMap,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,14 +21,14 @@ use rustix::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
-    net::UnixStream,
+    net::{UnixStream, unix::pipe},
     sync::watch,
 };
 
 use super::{
     interpreters::Program,
     marks::Mark,
-    pipes::{Outputs, Pipes, ProgramEnds},
+    pipes::{Outputs, Pipes},
     processes,
 };
 use crate::proto::agent::{Exited, FromContext, Ready, from_context::Message};
@@ -75,32 +75,7 @@ pub(super) struct Context {
 impl Context {
     /// Waits until an interpreter that runs `boot/context.py` takes cells.
     pub(super) async fn open(program: &mut Program, mark: Mark) -> Result<Self, String> {
-        let Some((mut control, _main)) = program.used_for_start.take() else {
-            return Err("it has no socket".into());
-        };
-        let opening = async {
-            if !program.warm {
-                // One that did not wait says now that it does.
-                control.read_u8().await?;
-            }
-            // Descriptors that come before would be lost to one who does not expect them.
-            control.read_u8().await?;
-            let (streams, theirs) = Streams::new()?;
-            let mut talk = Talk {
-                control,
-                heard: BytesMut::new(),
-                streams,
-                next: None,
-                cpu_time: Duration::ZERO,
-            };
-            talk.send(&[0], &theirs).await?;
-            drop(theirs);
-            match talk.hear().await? {
-                Message::Ready(Ready {}) => talk.rest(program.process.pid).map(|()| talk),
-                _ => Err(io::ErrorKind::InvalidData.into()),
-            }
-        };
-        let talk = match tokio::time::timeout(READY_TIMEOUT, opening).await {
+        let talk = match tokio::time::timeout(READY_TIMEOUT, Talk::begin(program)).await {
             Ok(Ok(talk)) => talk,
             Ok(Err(error)) => {
                 let words = program.pipes.last_words().await;
@@ -127,92 +102,117 @@ impl Context {
     }
 }
 
-/// The agent's ends of a cell's pipes.
-pub(super) struct Streams {
-    pub(super) pipes: Pipes,
-    /// The same ends of stdout and stderr, to ask how much is in them.
-    pub(super) unread: [OwnedFd; 2],
-}
+/// The agent's ends of a context's outputs, to ask how much is in them.
+pub(super) struct Unread([OwnedFd; 2]);
 
-impl Streams {
-    fn new() -> io::Result<(Self, ProgramEnds)> {
-        let (pipes, theirs) = Pipes::read_by_agent()?;
-        let Outputs::Read { stdout, stderr } = &pipes.outputs else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        let unread = [
-            stdout.as_fd().try_clone_to_owned()?,
-            stderr.as_fd().try_clone_to_owned()?,
-        ];
-        Ok((Self { pipes, unread }, theirs))
+impl Unread {
+    /// Bytes in stdout or stderr that were not read.
+    pub(super) fn bytes(&self, index: usize) -> u64 {
+        rustix::io::ioctl_fionread(&self.0[index]).unwrap_or(0)
     }
 }
 
 /// What is said to an interpreter and heard of it.
 pub(super) struct Talk {
-    control: UnixStream,
-    heard: BytesMut,
-    /// Of the next cell: the interpreter has their other ends already.
-    streams: Streams,
-    /// Of the one after it.
-    next: Option<(Streams, ProgramEnds)>,
+    pub(super) control: Control,
+    pub(super) outputs: [pipe::Receiver; 2],
+    pub(super) unread: Unread,
     /// CPU time of the process at the end of the last cell.
     cpu_time: Duration,
 }
 
 impl Talk {
-    /// Begins a cell, and gives its streams.
-    pub(super) async fn begin(&mut self, number: u64, source: &str) -> io::Result<Streams> {
-        let (streams, theirs) = match self.next.take() {
-            Some(next) => next,
-            None => Streams::new()?,
+    /// Gives an interpreter its outputs, and waits until it is ready.
+    async fn begin(program: &mut Program) -> io::Result<Self> {
+        let Some((mut socket, _main)) = program.used_for_start.take() else {
+            return Err(io::ErrorKind::NotConnected.into());
         };
+        if !program.warm {
+            // One that did not wait says now that it does.
+            socket.read_u8().await?;
+        }
+        // Descriptors that come before would be lost to one who does not expect them.
+        socket.read_u8().await?;
+        let (pipes, theirs) = Pipes::read_by_agent()?;
+        let Outputs::Read { stdout, stderr } = pipes.outputs else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let heard = BytesMut::new();
+        let mut control = Control { socket, heard };
+        let outputs = [theirs.stdout.as_fd(), theirs.stderr.as_fd()];
+        control.send(&[0], &outputs).await?;
+        drop(theirs);
+        let Message::Ready(Ready {}) = control.hear().await? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let (cpu_time, _) = processes::used(program.process.pid);
+        Ok(Self {
+            control,
+            unread: Unread([
+                stdout.as_fd().try_clone_to_owned()?,
+                stderr.as_fd().try_clone_to_owned()?,
+            ]),
+            outputs: [stdout, stderr],
+            cpu_time,
+        })
+    }
+
+    /// CPU time that the process has used since this was asked before.
+    pub(super) fn cpu_time_of_cell(&mut self, pid: Pid) -> Duration {
+        let (now, _) = processes::used(pid);
+        let before = std::mem::replace(&mut self.cpu_time, now);
+        now.saturating_sub(before)
+    }
+}
+
+/// The socket of an interpreter.
+pub(super) struct Control {
+    socket: UnixStream,
+    heard: BytesMut,
+}
+
+impl Control {
+    /// Begins a cell, which may have a stdin.
+    pub(super) async fn begin(
+        &mut self,
+        number: u64,
+        source: &str,
+        stdin: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
         let mut message = Vec::with_capacity(12 + source.len());
         message.extend(number.to_be_bytes());
         // Far below 4 GiB: gRPC messages are bounded.
         message.extend((source.len() as u32).to_be_bytes());
         message.extend(source.as_bytes());
-        self.send(&message, &theirs).await?;
-        Ok(std::mem::replace(&mut self.streams, streams))
+        self.send(&message, stdin.as_slice()).await
     }
 
-    /// A cell has ended: tells how much CPU time it took, and makes what the next ones need.
-    pub(super) fn end(&mut self, pid: Pid) -> io::Result<Duration> {
-        let before = self.cpu_time;
-        self.rest(pid)?;
-        Ok(self.cpu_time.saturating_sub(before))
-    }
-
-    fn rest(&mut self, pid: Pid) -> io::Result<()> {
-        (self.cpu_time, _) = processes::used(pid);
-        self.next = Some(Streams::new()?);
-        Ok(())
-    }
-
-    async fn send(&mut self, message: &[u8], ends: &ProgramEnds) -> io::Result<()> {
-        let descriptors = [&ends.stdin, &ends.stdout, &ends.stderr].map(AsFd::as_fd);
-        let control = &self.control;
+    /// Sends a message, and descriptors with its first byte.
+    async fn send(&mut self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let socket = &self.socket;
         let with_descriptors = || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+            if !descriptors.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+            }
             let pieces = [IoSlice::new(message)];
             Ok(sendmsg(
-                control,
+                socket,
                 &pieces,
                 &mut ancillary,
                 SendFlags::NOSIGNAL,
             )?)
         };
-        let sent = control
+        let sent = socket
             .async_io(Interest::WRITABLE, with_descriptors)
             .await?;
-        self.control.write_all(&message[sent..]).await
+        self.socket.write_all(&message[sent..]).await
     }
 
     /// The interpreter may go on after a display.
     pub(super) async fn answer(&mut self) -> io::Result<()> {
-        self.control.write_all(&[1]).await
+        self.socket.write_all(&[1]).await
     }
 
     /// The next message. Nothing is lost if this is dropped before.
@@ -234,7 +234,7 @@ impl Talk {
                 }
                 self.heard.reserve(4 + length - self.heard.len());
             }
-            if self.control.read_buf(&mut self.heard).await? == 0 {
+            if self.socket.read_buf(&mut self.heard).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

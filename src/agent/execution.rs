@@ -256,6 +256,7 @@ impl Execution {
         {
             let mut state = self.state();
             let is_cell = matches!(start.program, Some(start::Program::Cell(_)));
+            state.is_cell = is_cell;
             state.mark = start.named.filter(|_| !is_cell).map(|_| Mark::new());
             if state.exited.is_some() {
                 return;
@@ -269,7 +270,18 @@ impl Execution {
             Some(start::Program::Cell(cell)) => return self.run_cell(cell, start),
             program => start.program = program,
         }
-        match self.launch(&start).await {
+        let launched = self.launch(&start).await;
+        let taken = match &start.program {
+            Some(start::Program::Code(code)) => Some(&code.language),
+            Some(start::Program::Context(context)) => Some(&context.language),
+            _ => None,
+        };
+        if let (Some(language), Some(_)) = (taken, start.named) {
+            let (sandbox, language) = (self.sandbox.clone(), language.clone());
+            // Owned by the sandbox, as what follows: they end by themselves, or with it.
+            tokio::spawn(async move { sandbox.interpreters.replace_spares(&language).await });
+        }
+        match launched {
             Ok(program) => {
                 self.change(|state| {
                     state.input_ended |= start.no_input;
@@ -285,18 +297,6 @@ impl Execution {
                         },
                     });
                 });
-                // Owned by the sandbox: they end by themselves, or with the sandbox.
-                let taken = match &start.program {
-                    Some(start::Program::Code(code)) => Some(&code.language),
-                    Some(start::Program::Context(context)) => Some(&context.language),
-                    _ => None,
-                };
-                if let (Some(language), Some(_)) = (taken, start.named) {
-                    let (sandbox, language) = (self.sandbox.clone(), language.clone());
-                    let replace =
-                        async move { sandbox.interpreters.replace_spares(&language).await };
-                    tokio::spawn(replace);
-                }
                 tokio::spawn(self.clone().follow(program, start));
             }
             Err(reason) => self.not_started(reason),
@@ -364,6 +364,10 @@ impl Execution {
             Ok(opened) => self.sandbox.contexts.insert(context.id.clone(), opened),
             Err(reason) => {
                 mark.kill_all();
+                if let Some(directory) = program.directory {
+                    // What is left of it costs a little memory.
+                    let _ = std::fs::remove_dir_all(directory);
+                }
                 return Err(cannot(reason));
             }
         }

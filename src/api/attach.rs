@@ -17,7 +17,7 @@ use super::{
     translate::{outcome, terminal},
 };
 use crate::{
-    dispatch::{Reader, Summary, Told, Update},
+    dispatch::{Reader, Record, Summary, Told, Update},
     proto::v1::{self, write_input_request::Event},
     sandbox::Input,
 };
@@ -52,10 +52,19 @@ pub(super) fn tell(mut reader: Reader) -> Responses {
         }
         if !finished {
             // It has gone, or hears it.
-            let _ = to_client.send(Err(Refusal::AttachedElsewhere.into())).await;
+            let _ = to_client.send(Err(told_no_more(&record).into())).await;
         }
     });
     ReceiverStream::new(responses)
+}
+
+/// Why a reader is told no more of an execution that has not ended.
+pub(super) fn told_no_more(record: &Record) -> Refusal {
+    if record.is_given_up() {
+        Refusal::GivenUp
+    } else {
+        Refusal::AttachedElsewhere
+    }
 }
 
 impl Executions {

@@ -9,7 +9,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, metadata::Metadata
 use super::{
     Pools,
     access::identity,
-    attach::tell,
+    attach::{tell, told_no_more},
     input::{Accepted, Input as InputOrder},
     sandboxes::pool_of,
     status::Refusal,
@@ -202,7 +202,7 @@ impl ExecutionService for Executions {
                     }
                 }
                 let whole = whole.response().map(Response::new);
-                return whole.ok_or_else(|| Refusal::AttachedElsewhere.into());
+                return whole.ok_or_else(|| told_no_more(&record).into());
             }
         };
 

@@ -74,6 +74,9 @@ pub enum Refusal {
     /// Another call reads the execution now.
     #[error("another call has attached to this execution: attach again to go on")]
     AttachedElsewhere,
+    /// The execution that another call has asked for was never run.
+    #[error("the call that asked for this execution ended before it was run: ask for it again")]
+    GivenUp,
     /// Enough is done in the sandbox.
     #[error(transparent)]
     SandboxBusy(#[from] SandboxBusy),
@@ -172,6 +175,7 @@ impl Refusal {
             ) => Code::ResourceExhausted,
             Self::Lease(LeaseError::Drained | LeaseError::ShuttingDown)
             | Self::NotOwner(_)
+            | Self::GivenUp
             | Self::Operation(OperationError::Lost(_)) => Code::Unavailable,
             Self::Operation(OperationError::Cancelled(_)) | Self::AttachedElsewhere => {
                 Code::Aborted
@@ -222,6 +226,7 @@ impl From<Refusal> for Status {
             | Refusal::TooManyContexts(_)
             | Refusal::TakesNoInput
             | Refusal::AttachedElsewhere
+            | Refusal::GivenUp
             | Refusal::Operation(_)
             | Refusal::NotOwner(_)
             | Refusal::Lease(

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Below gRPC's usual limit of 4 MiB for a message, with room for all that is no content.
-const BUDGET: usize = (4 << 20) - (128 << 10);
+const BUDGET: usize = (4 << 20) - (512 << 10);
 
 /// Collects what fits, and counts what does not.
 pub(super) struct Whole {
@@ -74,10 +74,11 @@ impl Whole {
     /// Displays come whole or not at all.
     fn add_display(&mut self, shown: Display) {
         let size = shown.size();
-        if self.spend(size) < size {
+        if size > self.budget {
             self.cut.displays += 1;
             return;
         }
+        self.budget -= size;
         let mut shown = display(shown);
         if self.text {
             let forms = std::mem::take(&mut shown.data);

@@ -148,6 +148,15 @@ impl Context {
         self.stop.subscribe()
     }
 
+    /// Ends it, and what runs in it.
+    pub(super) fn stop(&self, reason: String) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(reason);
+            first
+        });
+    }
+
     /// It has ended, as a cell or its interpreter tells first.
     pub(super) fn end(&self, finished: &Finished) {
         self.ended.send_if_modified(|ended| {
@@ -206,7 +215,7 @@ impl NamedSandbox {
     pub async fn delete_context(&self, id: &str) -> Result<(), NoContext> {
         let context = self.contexts.by_id().remove(id).ok_or(NoContext)?;
         let reason = "the context was deleted by its caller".to_owned();
-        context.stop.send_replace(Some(reason));
+        context.stop(reason);
         let mut ended = context.ended.subscribe();
         let ended = timeout(DELETE_PATIENCE, ended.wait_for(Option::is_some)).await;
         if ended.is_err() {
@@ -241,8 +250,7 @@ impl Events for ContextEvents<'_> {
 
     fn give(&self, event: Event) {
         if matches!(event, Event::Started(_)) && !self.on_start.tell() {
-            let reason = "its creator went away".to_owned();
-            self.context.stop.send_replace(Some(reason));
+            self.context.stop("its creator went away".to_owned());
         }
     }
 }
@@ -327,7 +335,7 @@ impl Dispatcher {
             tokio::select! {
                 ended = &mut run => ended,
                 reason = named.is_stopped() => {
-                    context.stop.send_replace(Some(reason));
+                    context.stop(reason);
                     run.await
                 }
             }
@@ -359,5 +367,10 @@ impl Dispatcher {
         });
         // With it goes the one who may still wait for the start.
         drop(events);
+        // A cell that goes on, as its sandbox says, ends with that.
+        tokio::select! {
+            _ = context.turn.lock() => {}
+            reason = named.is_stopped() => context.stop(reason),
+        }
     }
 }

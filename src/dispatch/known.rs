@@ -196,6 +196,7 @@ impl Drop for Claim {
             state.forget(&self.known.settings);
         } else {
             state.records.remove(&self.key);
+            self.record.give_up();
         }
     }
 }

@@ -33,7 +33,7 @@ pub use self::{
 use super::Finished;
 use crate::{
     backend::SandboxId,
-    execution::Display,
+    execution::{CodeError, Display},
     sandbox::{Event, Input, OutputChunk},
 };
 
@@ -109,6 +109,8 @@ struct State {
     left_at: [u64; 3],
     /// Since when there is none.
     alone_since: Instant,
+    /// It was never run, and never will be.
+    given_up: bool,
 }
 
 /// What a new record is of.
@@ -152,6 +154,7 @@ impl Record {
                 read: None,
                 left_at: [0; 3],
                 alone_since: Instant::now(),
+                given_up: false,
             }),
             changed: Notify::new(),
         })
@@ -206,7 +209,7 @@ impl Record {
             sandbox: state.sandbox.clone(),
             created_at: self.created_at,
             output: [state.streams[0].end, state.streams[1].end],
-            finished: state.finished.clone(),
+            finished: state.finished.as_ref().map(|end| Box::new(end.in_short())),
         }
     }
 
@@ -264,7 +267,8 @@ impl Record {
             Event::Stderr(data) => state.push_small(1, data, self.kept),
             Event::Display(display) => {
                 state.push_display(display.clone());
-                if state.displays.bytes > self.kept {
+                // Once there is more, nothing is kept of it.
+                if state.displays.bytes_so_far() > self.kept as u64 {
                     state.displays.clear();
                 }
             }
@@ -279,14 +283,31 @@ impl Record {
         self.changed.notify_waiters();
     }
 
+    /// It is never run: who has attached is told no more.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state();
+        state.given_up = true;
+        state.reader += 1;
+        state.read = None;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether it was never run, and never will be.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.state().given_up
+    }
+
     /// Bytes of output that it holds.
     pub(super) fn held(&self) -> u64 {
         let state = self.state();
         let files = state.files.iter().map(|file| file.content.len());
         let streams = state.streams.iter().map(|stream| stream.bytes);
+        let error = state.finished.as_ref().and_then(|end| end.error.as_ref());
         files
             .chain(streams)
-            .chain([state.displays.bytes])
+            .chain([state.displays.bytes, error.map_or(0, CodeError::size)])
             .sum::<usize>() as u64
     }
 
@@ -296,6 +317,9 @@ impl Record {
         state.streams.iter_mut().for_each(Kept::clear);
         state.displays.clear();
         state.files.clear();
+        if let Some(end) = &mut state.finished {
+            **end = end.in_short();
+        }
         drop(state);
         self.changed.notify_waiters();
     }
@@ -372,7 +396,7 @@ impl State {
         let displays = self.displays.bytes_from(read[DISPLAYS]);
         let mut streams = self.streams.iter().zip(read);
         (files as u64) < kept
-            && (displays as u64) < kept
+            && displays < kept
             && streams.all(|(stream, read)| stream.end - read < kept)
     }
 }

@@ -72,6 +72,16 @@ pub struct Finished {
     pub execution_count: u64,
 }
 
+impl Finished {
+    /// The same with no more of an exception than its name.
+    pub(super) fn in_short(&self) -> Self {
+        Self {
+            error: self.error.as_ref().map(CodeError::named),
+            ..self.clone()
+        }
+    }
+}
+
 #[cfg(test)]
 impl Finished {
     /// An end that says nothing else.
@@ -286,9 +296,11 @@ impl Dispatcher {
         let queued = received.elapsed();
         let tenant = match request.sandbox.take() {
             Some(named) => {
-                for (name, value) in named.env() {
-                    let env = request.spec.env.entry(name.clone());
-                    env.or_insert_with(|| value.clone());
+                if request.context.is_none() {
+                    for (name, value) in named.env() {
+                        let env = request.spec.env.entry(name.clone());
+                        env.or_insert_with(|| value.clone());
+                    }
                 }
                 let inside = named.enter()?;
                 let cell = match request.context.take() {
@@ -444,6 +456,8 @@ impl Admission {
         if let Some(context) = tenant.context().filter(|_| context_ended) {
             // Before the next cell's turn.
             context.end(&finished);
+            // Whether its interpreter has ended or only says so.
+            context.stop(format!("a cell has ended it: {}", finished.outcome));
         }
         let sandbox = tenant.sandbox().id().clone();
         // A sandbox of its own is deleted while the caller takes what is left, and may send the next request

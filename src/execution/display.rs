@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+/// What a form takes beside its bytes, about.
+const FORM: usize = 96;
+
 /// One value in its forms.
 #[derive(Clone, Default)]
 pub struct Display {
     /// By MIME type; together at most 3 MiB. Texts are UTF-8.
     pub data: BTreeMap<String, Bytes>,
-    /// A JSON object by MIME type, or empty.
+    /// A JSON object by MIME type, of at most 64 KiB, or empty.
     pub metadata: String,
     /// Whether it is the value of the cell's last expression.
     pub is_result: bool,
@@ -24,13 +27,14 @@ impl Display {
     #[must_use]
     pub fn size(&self) -> usize {
         let forms = self.data.iter();
-        let forms = forms.map(|(mime_type, data)| mime_type.len() + data.len());
-        let omitted = self.omitted.iter().map(|(mime_type, _)| mime_type.len());
+        let forms = forms.map(|(mime_type, data)| FORM + mime_type.len() + data.len());
+        let omitted = self.omitted.iter();
+        let omitted = omitted.map(|(mime_type, _)| FORM + mime_type.len());
         forms.chain(omitted).sum::<usize>() + self.metadata.len() + size_of::<Self>()
     }
 }
 
-/// An exception that a cell did not catch.
+/// An exception that a cell did not catch: the sandbox's claim.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CodeError {
     /// The exception's type.
@@ -39,4 +43,21 @@ pub struct CodeError {
     pub value: String,
     /// Where it came from, as the interpreter shows it.
     pub traceback: String,
+}
+
+impl CodeError {
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.name.len() + self.value.len() + self.traceback.len()
+    }
+
+    /// The same with no more than its name.
+    #[must_use]
+    pub fn named(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            ..Self::default()
+        }
+    }
 }

@@ -111,6 +111,8 @@ pub struct Usage {
     pub stderr_bytes: u64,
     /// Delivered by the server: displays, as they were encoded.
     pub display_bytes: u64,
+    /// Displays that were left out, since there were too many.
+    pub displays_omitted: u32,
     /// Output files that were left out.
     pub output_files_omitted: u32,
 }

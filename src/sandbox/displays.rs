@@ -8,6 +8,10 @@ use crate::{execution::Display, proto::agent};
 
 /// One display, encoded: its forms, of 3 MiB, and what is said about them.
 const MAX_DISPLAY: usize = (3 << 20) + (256 << 10);
+/// How many of a cell are delivered; a client has to keep each of them.
+const MAX_DISPLAYS: u32 = 10_000;
+/// The longest metadata in bytes.
+const MAX_METADATA: usize = 64 << 10;
 /// How many forms it has at most, those that are too large included.
 const MAX_FORMS: usize = 64;
 /// The longest MIME type in bytes, as RFC 6838, 4.2 has it for both of its halves.
@@ -19,30 +23,49 @@ const MAX_MIME_TYPE: usize = 255;
 pub(super) struct BadDisplays(&'static str);
 
 /// Reads the stream of displays.
-#[derive(Default)]
 pub(super) struct DisplayReader {
     bytes: BytesMut,
+    left: u32,
+    /// How many there were beyond [`MAX_DISPLAYS`].
+    pub(super) omitted: u32,
 }
 
 impl DisplayReader {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            left: MAX_DISPLAYS,
+            omitted: 0,
+        }
+    }
+
     pub(super) fn push(&mut self, data: &[u8]) {
         self.bytes.extend_from_slice(data);
     }
 
     /// The next one, once it has come whole.
     pub(super) fn next(&mut self) -> Result<Option<Display>, BadDisplays> {
-        let whole = whole(&self.bytes, MAX_DISPLAY).map_err(|malformed| {
-            BadDisplays(match malformed {
-                Malformed::Length => "a length cannot be read",
-                Malformed::TooLong => "one is too large",
-            })
-        })?;
-        let Some((prefix, length)) = whole else {
-            return Ok(None);
-        };
-        self.bytes.advance(prefix);
-        let display = agent::Display::decode(self.bytes.split_to(length).freeze());
-        check(display.map_err(|_| BadDisplays("one cannot be read"))?).map(Some)
+        loop {
+            let whole = whole(&self.bytes, MAX_DISPLAY).map_err(|malformed| {
+                BadDisplays(match malformed {
+                    Malformed::Length => "a length cannot be read",
+                    Malformed::TooLong => "one is too large",
+                })
+            })?;
+            let Some((prefix, length)) = whole else {
+                return Ok(None);
+            };
+            self.bytes.advance(prefix);
+            let message = self.bytes.split_to(length);
+            if self.left == 0 {
+                self.omitted = self.omitted.saturating_add(1);
+                continue;
+            }
+            self.left -= 1;
+            // Of a slice, so that its forms are copied: a small one must not keep a large buffer alive.
+            let display = agent::Display::decode(&message[..]);
+            return check(display.map_err(|_| BadDisplays("one cannot be read"))?).map(Some);
+        }
     }
 }
 
@@ -60,8 +83,11 @@ fn check(display: agent::Display) -> Result<Display, BadDisplays> {
         .iter()
         .map(|it| &it.mime_type)
         .chain(omitted.iter().map(|it| &it.mime_type));
-    if forms.len() + omitted.len() > MAX_FORMS {
-        return Err(BadDisplays("one has too many forms"));
+    if !(1..=MAX_FORMS).contains(&(forms.len() + omitted.len())) {
+        return Err(BadDisplays("one has no forms, or too many"));
+    }
+    if metadata.len() > MAX_METADATA {
+        return Err(BadDisplays("metadata is too long"));
     }
     if mime_types.any(|it| it.len() > MAX_MIME_TYPE) {
         return Err(BadDisplays("a MIME type is too long"));
@@ -103,7 +129,7 @@ mod tests {
             .iter()
             .flat_map(Message::encode_length_delimited_to_vec)
             .collect();
-        let mut reader = DisplayReader::default();
+        let mut reader = DisplayReader::new();
         let mut got = Vec::new();
         for piece in bytes.chunks(1_000_001) {
             reader.push(piece);
@@ -116,6 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn many_more_than_a_client_can_want_are_counted() {
+        let one = display("a/b", vec![1]).encode_length_delimited_to_vec();
+        let mut reader = DisplayReader::new();
+        reader.push(&one.repeat(MAX_DISPLAYS as usize + 7));
+        let mut got = 0;
+        while reader.next().ok().unwrap().is_some() {
+            got += 1;
+        }
+        assert_eq!((got, reader.omitted), (MAX_DISPLAYS, 7));
+    }
+
+    #[test]
     fn a_lying_agent_is_found_out() {
         let many = agent::Display {
             forms: vec![agent::Form::default(); MAX_FORMS + 1],
@@ -125,8 +163,13 @@ mod tests {
             display(&"m".repeat(256), Vec::new()),
             display("a/b", vec![0; MAX_DISPLAY]),
             many,
+            agent::Display::default(),
+            agent::Display {
+                metadata: "m".repeat(MAX_METADATA + 1),
+                ..display("a/b", Vec::new())
+            },
         ] {
-            let mut reader = DisplayReader::default();
+            let mut reader = DisplayReader::new();
             reader.push(&lie.encode_length_delimited_to_vec());
             assert!(reader.next().is_err());
         }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{OutputPipes, SandboxId},
-    execution::{CodeError, Display, LostCause, Outcome, Spec, Tenancy, Usage},
+    execution::{CodeError, Display, LostCause, Outcome, Program, Spec, Tenancy, Usage},
     proto::agent::{self, Exited, FromAgent, Output, Stream, exited, from_agent},
 };
 
@@ -24,8 +24,8 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// What is told of an exception at most, in characters.
 const MAX_NAME_CHARS: usize = 256;
-const MAX_VALUE_CHARS: usize = 16 * 1024;
-const MAX_TRACEBACK_CHARS: usize = 64 * 1024;
+const MAX_VALUE_CHARS: usize = 5000;
+const MAX_TRACEBACK_CHARS: usize = 34_000;
 
 /// What is known of the execution so far.
 pub(super) struct Progress {
@@ -73,7 +73,7 @@ impl Progress {
             stdout_was_last: false,
             direct: None,
             files: Some(FileReader::new(spec.limits.output_file_bytes)),
-            displays: Some(DisplayReader::default()),
+            displays: Some(DisplayReader::new()),
             display: None,
             usage: Usage::default(),
             output_left: spec.limits.output_bytes,
@@ -137,7 +137,13 @@ impl Progress {
                     }
                 }
             }
-            from_agent::Message::Output(output) => self.take_output(&output)?,
+            from_agent::Message::Output(output) => {
+                let is_cell = matches!(spec.program, Program::Cell { .. });
+                if output.stream() == Stream::Displays && !is_cell {
+                    return Err(Violation::Message);
+                }
+                self.take_output(&output)?;
+            }
             from_agent::Message::Exited(exited) => {
                 let not_started = matches!(exited.end, Some(exited::End::NotStarted(_)));
                 if self.started.is_none() && !not_started {
@@ -321,12 +327,17 @@ impl Progress {
     }
 
     pub(super) fn end(mut self, outcome: Outcome) -> Ended {
-        let mut error = None;
-        let mut context_ended = false;
+        let (mut error, mut context_ended) = (None, false);
         if let Some(exited) = &mut self.exited {
             self.usage.cpu_time = Duration::from_micros(exited.cpu_time_us);
             self.usage.peak_memory_bytes = exited.peak_memory_bytes;
-            error = exited.error.take().map(code_error);
+            // What the server has decided has no other reason.
+            let is_not_its_end = !matches!(outcome, Outcome::Exited(_)) || exited.context_ended;
+            error = exited
+                .error
+                .take()
+                .filter(|_| !is_not_its_end)
+                .map(code_error);
             context_ended = exited.context_ended;
             let omitted = exited.output_files_omitted;
             self.omit(omitted);
@@ -337,6 +348,7 @@ impl Progress {
         while self.has_event() {
             rest.extend(self.next_event());
         }
+        self.usage.displays_omitted = self.displays.as_ref().map_or(0, |it| it.omitted);
         Ended {
             outcome,
             usage: self.usage,

@@ -113,6 +113,15 @@ async fn figures_tables_and_images_are_shown_as_in_a_notebook() {
         .exited(0);
     assert_eq!(done.shown(), ["[]"]);
 
+    // Those of a cell that failed are its own.
+    let done = cell("plt.plot([1]); 1/0", &context)
+        .run(&client)
+        .await
+        .exited(1);
+    assert_eq!(done.displays.len(), 1);
+    let done = cell("1", &context).run(&client).await.exited(0);
+    assert_eq!(done.shown(), ["1"]);
+
     let source = "import pandas\npandas.DataFrame({'a': [1, 2]})";
     let done = cell(source, &context)
         .timeout(PATIENCE)

@@ -217,3 +217,139 @@ async fn a_display_that_hangs_is_interrupted() {
         .printed("on\n");
     named.delete().await;
 }
+
+#[tokio::test]
+async fn an_interrupt_reaches_a_cell_however_early_it_comes() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    for _ in 0..20 {
+        let mut sleeping = cell("import time; time.sleep(3600)", &context)
+            .start(&client)
+            .await;
+        sleeping.started().await;
+        sleeping.signal(2).await;
+        sleeping
+            .finish()
+            .await
+            .exited(130)
+            .raised("KeyboardInterrupt");
+    }
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_cost_the_state() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    cell("x = 'kept'", &context).run(&client).await.exited(0);
+    for loud in [
+        "while True: print('x' * 100_000)",
+        "while True: display('x' * 100_000)",
+    ] {
+        let loud = cell(loud, &context).keep(Duration::ZERO);
+        let mut unread = loud
+            .timeout(Duration::from_millis(500))
+            .start(&client)
+            .await;
+        unread.started().await;
+        let done = cell("x", &context)
+            .queue_timeout(PATIENCE)
+            .run(&client)
+            .await;
+        assert_eq!(done.exited(0).shown(), ["'kept'"]);
+        drop(unread);
+    }
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn a_process_that_a_cell_has_left_writes_to_the_next_one() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    let source = "import os, subprocess, time\n\
+                  waits = 'while ! [ -e go ]; do sleep 0.01; done; echo from a child; touch said'\n\
+                  child = subprocess.Popen(['/bin/sh', '-c', waits])\nos.system('echo here')";
+    let done = cell(source, &context).run(&client).await.exited(0);
+    assert_eq!(
+        (done.out().as_str(), done.shown()),
+        ("here\n", vec!["0".to_owned()])
+    );
+    named.write("go", b"").await.unwrap();
+    let waits = "while not os.path.exists('said'): time.sleep(0.01)\nchild.wait()";
+    let done = cell(waits, &context).run(&client).await.exited(0);
+    assert_eq!(
+        (done.out().as_str(), done.shown()),
+        ("from a child\n", vec!["0".to_owned()])
+    );
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn handlers_and_streams_of_a_cell_s_own_do_no_harm_between_cells() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    let source = "import io, os, signal, sys, time\ndef raises(*_): raise RuntimeError\n\
+                  signal.signal(signal.SIGALRM, raises)\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n\
+                  signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)";
+    cell(source, &context).run(&client).await;
+    for _ in 0..20 {
+        // It may be raised in there, too.
+        cell("pass", &context).run(&client).await;
+    }
+    let stops = "try: signal.setitimer(signal.ITIMER_REAL, 0, 0)\nexcept RuntimeError: signal.setitimer(signal.ITIMER_REAL, 0, 0)";
+    cell(stops, &context).run(&client).await;
+    cell("print('on')", &context)
+        .run(&client)
+        .await
+        .printed("on\n");
+
+    let replaced = "print('own', end=''); sys.stdout = io.StringIO(); print('lost')";
+    cell(replaced, &context).run(&client).await.printed("own");
+    cell("sys.stdout = sys.__stdout__", &context)
+        .run(&client)
+        .await
+        .printed("");
+    let bad = "class Bad:\n    def _repr_mimebundle_(self, include=None, exclude=None): return 5\n    \
+               def __repr__(self): return 'bad'\nBad()";
+    let done = cell(bad, &context).run(&client).await.exited(0);
+    assert_eq!(done.shown(), ["bad"]);
+    assert!(done.err().contains("TypeError"), "{}", done.err());
+    let many = "display({f'a/{n}': 'x' for n in range(100)}, raw=True)\n'after'";
+    let done = cell(many, &context).run(&client).await.exited(0);
+    assert_eq!(done.shown(), ["'after'"]);
+    assert!(done.err().contains("too many forms"), "{}", done.err());
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn a_second_call_of_a_cell_that_is_never_run_is_told_so() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    let mut first = cell("print('now', flush=True); input()", &context).stdin_open();
+    first = first.timeout(PATIENCE);
+    let mut running = first.start(&client).await;
+    running.until_stdout("now\n").await;
+    let id = format!("waits-{}", std::process::id());
+    let waits = cell("1", &context).id(&id).queue_timeout(PATIENCE);
+    let waiting = tokio::spawn({
+        let (client, waits) = (client.clone(), waits.clone());
+        async move { waits.try_start(&client).await }
+    });
+    soon("the first call's record", async {
+        while client.attach(&id, [0, 0]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let second = waits.start(&client).await;
+    waiting.abort();
+    let (_, status) = second.fails().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    drop(running);
+    named.delete().await;
+}

@@ -74,6 +74,7 @@ fn median(samples: &[u64]) -> u64 {
 pub(crate) struct Held {
     descriptors: usize,
     threads: usize,
+    tasks: usize,
     /// Those of gVisor's that name the server's directory.
     processes: usize,
     /// Those of sandboxes, each with runsc's own state, and what they share.
@@ -81,7 +82,8 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn by(server: &Server) -> Self {
+    pub(crate) async fn by(server: &Server) -> Self {
+        let tasks = server.scrape().await.value("sandpool_tasks", &[]);
         let count = |directory| {
             let entries = fs::read_dir(format!("/proc/{}/{directory}", server.pid()));
             entries.unwrap().count()
@@ -93,6 +95,8 @@ impl Held {
         Self {
             descriptors: count("fd"),
             threads: count("task"),
+            // A small whole number.
+            tasks: tasks as usize,
             processes: named.len(),
             directories: directories.count(),
         }
@@ -100,9 +104,6 @@ impl Held {
 }
 
 /// Asserts that a server that has nothing to do is as it was before it had, and remembers nothing.
-///
-/// Its tasks cannot be counted from outside. One that is left over would hold what is looked at here, a sandbox,
-/// a call's connection or an execution, or nothing but its memory, which the load would have piled up.
 pub(crate) async fn assert_nothing_left(server: &Server, client: &Client, before: &Held) {
     let pool = client.wait_full("main").await;
     let idle = server.sandboxes("main");
@@ -118,10 +119,10 @@ pub(crate) async fn assert_nothing_left(server: &Server, client: &Client, before
         }
     };
     soon("the end of all listings", forgotten).await;
-    // Threads that have nothing to do end after some seconds.
+    // Threads that have nothing to do, and connections that were closed, end after some seconds.
     let as_before = async {
         loop {
-            let held = Held::by(server);
+            let held = Held::by(server).await;
             if held == *before {
                 return;
             }

@@ -75,7 +75,7 @@ async fn nothing_is_mixed_up_and_nothing_is_left() {
     let server = quiet.start();
     let control = server.client().await;
     control.wait_full("main").await;
-    let before = Held::by(&server);
+    let before = Held::by(&server).await;
 
     let begun = Instant::now();
     let until = begun + time;

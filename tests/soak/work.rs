@@ -34,9 +34,10 @@ enum Kind {
     Signaled,
     Cancelled,
     Listings,
+    Cells,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Output,
     Kind::Stdin,
     Kind::File,
@@ -46,6 +47,7 @@ const KINDS: [Kind; 9] = [
     Kind::Signaled,
     Kind::Cancelled,
     Kind::Listings,
+    Kind::Cells,
 ];
 
 static BEGUN: AtomicU64 = AtomicU64::new(0);
@@ -101,6 +103,7 @@ impl<'a> Work<'a> {
             Kind::Signaled => signaled(&self).await,
             Kind::Cancelled => cancelled(&self).await,
             Kind::Listings => listings(&self).await,
+            Kind::Cells => cells(&self).await,
         }
     }
 
@@ -302,4 +305,37 @@ async fn listings(work: &Work<'_>) {
     assert_eq!(ids, [id]);
     let executions = work.client.list_executions(id, "").await;
     assert!(executions.iter().all(|it| it.sandbox_id == *id));
+}
+
+/// A context that keeps what its cells have left, and ends: by itself, or since it is deleted in the middle of one.
+async fn cells(work: &Work<'_>) {
+    let context = work.named.context().await;
+    let cell = |source: &str| work.here(python(source).cell_of(&context));
+    let mark = &work.mark;
+    let first = cell(&format!("mark = '{mark}'\nprint(mark)\nmark"));
+    let done = first.run(work.client).await.printed(&format!("{mark}\n"));
+    assert_eq!(done.shown(), [format!("'{mark}'")]);
+    let many = "for n in range(100):\n    print('x' * 1000)\n    display(mark + str(n))";
+    let done = cell(many).run(work.client).await.exited(0);
+    let expected: Vec<_> = (0..100).map(|n| format!("'{mark}{n}'")).collect();
+    assert_eq!(done.shown(), expected);
+    let done = cell("unknown").run(work.client).await.exited(1);
+    done.raised("NameError");
+    if mark.contains('7') {
+        let ends = cell("import os; os._exit(3)").run(work.client).await;
+        assert!(ends.exited(3).finished.unwrap().context_ended);
+    } else {
+        let sleeps = cell("import time; print('ready', flush=True); time.sleep(1000)");
+        let running = ready(sleeps, work.client).await;
+        work.named
+            .delete_context(&context.context_id)
+            .await
+            .unwrap();
+        let done = running.finish().await;
+        assert!(
+            matches!(done.outcome(), Outcome::Cancelled(_)),
+            "{}",
+            done.describe()
+        );
+    }
 }

@@ -2,10 +2,9 @@
 #
 # Descriptor 3, a socket, carries
 #   out:  one byte, when what was said before (sitecustomize.py) has been read
-#   in:   one byte, and with it three descriptors: stdin, stdout and stderr of the first cell
-#   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte the three
-#         descriptors of the cell after it. So what a thread prints once its cell has ended is never lost: it
-#         comes with the next one
+#   in:   one byte, and with it two descriptors: stdout and stderr of all cells
+#   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte, if it has
+#         input, one descriptor: its stdin
 #   out:  messages FromContext (agent.proto), each after its length (4 bytes)
 #   in:   one byte for each display that waits for it
 #
@@ -14,6 +13,7 @@
 
 
 def _serve():
+    import _signal  # whose functions make no enumerations of what they return
     import _socket
     import array
     import ast
@@ -27,6 +27,7 @@ def _serve():
     import threading
     import traceback
     import types
+    import weakref
 
     import __future__
 
@@ -42,11 +43,24 @@ def _serve():
     own_pid = os.getpid()
     os.set_inheritable(3, False)
     os.register_at_fork(after_in_child=control.close)
+    no_input = os.open(os.devnull, os.O_RDONLY)
     sending = threading.Lock()
-    # Whether an interrupt is a cell's, and whether it has to wait until a message is whole.
+    # Whether an interrupt is a cell's.
     running = False
-    writing = False
+    # Whether one came when the cell had come and did not run yet.
     interrupted = False
+    all_signals = set(map(int, signal.valid_signals()))
+    # Those that the last cell has blocked. In here all are, but where a cell waits or may be interrupted: a handler
+    # of a cell's may raise, and would leave half a message or the next cell without its beginning.
+    blocked = set()
+
+    def block_signals():
+        """Blocks all, and returns which were blocked before."""
+        while True:
+            try:
+                return _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
+            except BaseException:
+                pass  # By the handler of one that came before.
 
     # Messages
 
@@ -72,37 +86,50 @@ def _serve():
         return threading.current_thread() is threading.main_thread()
 
     def send(message, is_answered=False):
-        nonlocal writing, interrupted
         with sending:
-            writing = is_main_thread()
+            before = _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
             try:
                 control.sendall(len(message).to_bytes(4, "big") + message)
                 if is_answered and not control.recv(1):
                     os._exit(0)  # the agent has gone
             finally:
-                writing = False
-        if interrupted and is_main_thread():
-            interrupted = False
-            raise KeyboardInterrupt
+                _signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def receive_with_streams(length):
+    def receive_with_descriptors(length):
         """At least one byte, at most so many, and the descriptors that came with it."""
-        data, ancillary, _, _ = control.recvmsg(length, _socket.CMSG_SPACE(3 * 4))
+        data, ancillary, _, _ = control.recvmsg(length, _socket.CMSG_SPACE(2 * 4))
         if not data:
             os._exit(0)  # the agent has gone
-        streams = array.array("i")
+        received = array.array("i")
         for _, _, descriptors in ancillary:
-            streams.frombytes(descriptors)
-        return data, list(streams)
+            received.frombytes(descriptors)
+        return data, list(received)
 
     def receive():
-        data, streams = receive_with_streams(65536)
+        """The next cell. While it is waited for, signals do what the last one has said."""
+        try:
+            _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            if not control.recv(1, _socket.MSG_PEEK):
+                os._exit(0)
+        except OSError:
+            raise  # A cell has closed the socket.
+        except BaseException:
+            pass  # By a handler. What comes is still there.
+        block_signals()
+        data, descriptors = receive_with_descriptors(65536)
         while len(data) < 12 or len(data) < 12 + int.from_bytes(data[8:12], "big"):
             more = control.recv(1 << 20)
             if not more:
                 os._exit(0)
             data += more
-        return int.from_bytes(data[:8], "big"), data[12:].decode(), streams
+        return int.from_bytes(data[:8], "big"), data[12:].decode(), descriptors
+
+    def has_more():
+        """Whether anything has come."""
+        try:
+            return bool(control.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     # The streams of a cell
 
@@ -121,18 +148,33 @@ def _serve():
             stream.flush()
         except BaseException as error:
             lost.append(stream)
+            take_outputs()
             setattr(sys, name, text_stream(descriptor, "w", stream))
             if isinstance(error, KeyboardInterrupt):
                 raise
 
     def flush_both():
-        flush("stdout", 1)
-        flush("stderr", 2)
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            flush(name, descriptor)
+            if getattr(sys, f"__{name}__", None) is not getattr(sys, name, None):
+                # A cell has put something else in its place.
+                flush(f"__{name}__", descriptor)
+        ctypes = sys.modules.get("ctypes")
+        if ctypes:
+            # What libraries print by printf(3).
+            attempt(lambda: ctypes.CDLL(None).fflush(None))
 
-    def take_streams(streams):
-        for descriptor, new in enumerate(streams):
-            os.dup2(new, descriptor)
-            os.close(new)
+    outputs = []
+
+    def take_outputs():
+        """Cells write where the agent reads, whatever the one before has closed or put in its place."""
+        for descriptor, output in enumerate(outputs, 1):
+            os.dup2(output, descriptor)
+
+    def take_input(descriptors):
+        os.dup2(descriptors[0] if descriptors else no_input, 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     stdin = sys.stdin
 
@@ -173,16 +215,19 @@ def _serve():
             complain(described(error)[2])
             return None
 
+    def bundle_of(method, value):
+        made = method(value, include=None, exclude=None)
+        data, metadata = made if isinstance(made, tuple) else (made, None)
+        return dict(data or {}), dict(metadata or {})
+
     def bundle(value):
         """The forms of a value by MIME type, and their metadata."""
         kind = type(value)
         data, metadata = {}, {}
         if not isinstance(value, type):
             method = getattr(kind, "_repr_mimebundle_", None)
-            made = method and attempt(method, value, include=None, exclude=None)
-            if isinstance(made, tuple):
-                made, metadata = made[0], dict(made[1])
-            data = dict(made or {})
+            if callable(method):
+                data, metadata = attempt(bundle_of, method, value) or ({}, {})
             for mime_type, name in methods.items():
                 method = getattr(kind, name, None)
                 if mime_type in data or not callable(method):
@@ -193,7 +238,7 @@ def _serve():
                 data[mime_type] = made
         figure = sys.modules.get("matplotlib.figure")
         if figure and isinstance(value, figure.Figure):
-            shown_figures.add(id(value))
+            shown_figures.add(value)
             data["image/png"] = attempt(png, value)
         if "text/plain" not in data:
             data["text/plain"] = attempt(repr, value)
@@ -220,10 +265,15 @@ def _serve():
     def publish(data, metadata=None, is_result=False):
         forms = {}
         for mime_type, form in data.items():
+            mime_type = str(mime_type)
+            if form is None:
+                continue
+            if len(forms) == 64 or not 0 < len(mime_type.encode("utf-8", "replace")) < 256:
+                complain("a value has too many forms to be displayed, or one without a MIME type\n")
+                return
+            form = attempt(encoded, mime_type, form)
             if form is not None:
-                form = attempt(encoded, str(mime_type), form)
-                if form is not None:
-                    forms[str(mime_type)] = form
+                forms[mime_type] = form
         if not forms:
             return
         if os.getpid() != own_pid:
@@ -274,7 +324,7 @@ def _serve():
 
     # Figures, and other people's displays
 
-    shown_figures = set()
+    shown_figures = weakref.WeakSet()
 
     def png(figure):
         buffer = io.BytesIO()
@@ -288,7 +338,7 @@ def _serve():
             return
         for number in pyplot.get_fignums():
             figure = pyplot.figure(number)
-            if id(figure) not in shown_figures and (figure.axes or figure.lines):
+            if figure not in shown_figures and (figure.axes or figure.lines):
                 display(figure)
         pyplot.close("all")
 
@@ -371,7 +421,7 @@ def _serve():
             text = "".join(told.format())
         except Exception:
             text = f"{type(error).__name__}: {value}\n"
-        return type(error).__name__, shortened(value, 16384), shortened(text, 65536)
+        return type(error).__name__, shortened(value, 4096), shortened(text, 32768)
 
     def finish(coroutine):
         """Runs a coroutine on the loop that the context's cells share."""
@@ -431,7 +481,6 @@ def _serve():
                 attempt(shows_itself, value)
             else:
                 publish(*bundle(value), is_result=True)
-        show_figures()
 
     def exit_code(error):
         if isinstance(error, SystemExit):
@@ -450,40 +499,52 @@ def _serve():
 
     def on_interrupt(*_):
         nonlocal interrupted
-        if writing:
-            interrupted = True
-        elif running:
+        if running:
             raise KeyboardInterrupt
+        # Otherwise it has come too late for the cell before.
+        interrupted = interrupted or has_more()
 
     def run_cell(number, source):
-        nonlocal running
+        nonlocal running, blocked
         name = f"<cell {number}>"
         # inspect and traceback find the source here.
         linecache.cache[name] = len(source), None, source.splitlines(True), name
         shown_figures.clear()
         try:
             running = True
-            run(source, name)
+            _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            if interrupted:
+                raise KeyboardInterrupt
+            try:
+                run(source, name)
+            finally:
+                show_figures()
             return None
         except BaseException as error:
             return error
         finally:
+            blocked = block_signals()
             running = False
 
     signal.signal(signal.SIGINT, on_interrupt)
     control.sendall(b"c")
-    _, streams = receive_with_streams(1)
-    take_streams(streams)
+    _, outputs = receive_with_descriptors(1)
+    for output in outputs:
+        os.set_inheritable(output, False)
+    take_outputs()
+    take_input([])
     renew_stdin()
     run_cell(0, "0;")  # the first run of anything takes longer
     send(field(1, b""))
     while True:
-        number, source, streams = receive()
-        interrupted = False
+        number, source, descriptors = receive()
+        take_input(descriptors)
         try:
             error = run_cell(number, source)
-        except KeyboardInterrupt as late:
+        except BaseException as late:
             error = late
+            block_signals()
+            running = False
         if os.getpid() != own_pid:
             # A child that came to the end of the cell.
             if error is not None:
@@ -493,17 +554,20 @@ def _serve():
         message = ended(error)
         error = None
         running = True
-        try:
-            flush_both()
-        except KeyboardInterrupt:
-            pass
+        for _ in range(10):
+            try:
+                _signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                flush_both()
+                break
+            except BaseException:
+                pass  # What takes nothing has been replaced.
+        block_signals()
         running = False
-        take_streams(streams)
-        try:
-            send(message)
-        except KeyboardInterrupt:
-            pass  # It was sent whole.
+        interrupted = False
+        take_outputs()
+        take_input([])
         renew_stdin()
+        send(message)
 
 
 _serve()

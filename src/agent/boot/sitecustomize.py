@@ -105,7 +105,8 @@ def _boot():
     if fields[0] != waiting_in:
         os.chdir(fields[0])
     sys.argv[1:] = map(os.fsdecode, fields[3 : 3 + count])
-    sys.orig_argv[2:] = sys.argv[1:]
+    if hasattr(sys, "orig_argv"):  # since 3.10
+        sys.orig_argv[2:] = sys.argv[1:]
     if fields[1] == b"agent":
         # While a process computes, gVisor may let the agent wait for a processor; one that sleeps
         # lets it go on at once. So the last output is on its way before python3 clears up, which

@@ -1,46 +1,52 @@
 //! An execution that is a cell of a context.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use prost::Message as _;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{AFTER_EXIT, Execution, State};
 use crate::{
     agent::{
-        contexts::{Context, Streams, Talk},
-        pipes::Outputs,
+        contexts::{Context, Control, Talk, Unread},
+        pipes::Stdin,
         processes,
     },
     proto::agent::{
-        Cell, CellEnd, CodeError, Display, Exited, Start, Started, Stream, exited,
-        from_context::Message,
+        Cell, CellEnd, CodeError, Display, Exited, Start, Started, exited, from_context::Message,
     },
 };
 
 /// How long a cell that is to end may take to, after it was interrupted: then its context is killed.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// How often it is interrupted meanwhile: it may catch one, or wait for who reads its output.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(500);
 /// What is said of an exception at most, in bytes.
 const MAX_NAME: usize = 1024;
-const MAX_VALUE: usize = 64 * 1024;
-const MAX_TRACEBACK: usize = 256 * 1024;
-
-/// Where in the streams a context has written.
-type Unread = [std::os::fd::OwnedFd; 2];
+const MAX_VALUE: usize = 16 * 1024;
+const MAX_TRACEBACK: usize = 128 * 1024;
 
 impl Execution {
     /// Starts a cell, as a task that ends with it or with its context.
     pub(super) fn run_cell(self: &Arc<Self>, cell: Cell, start: Start) {
-        self.change(|state| state.is_cell = true);
         match self.sandbox.contexts.get(&cell.context_id) {
             Some(context) => {
                 tokio::spawn(self.clone().follow_cell(context, cell, start));
             }
-            None => self.not_started("its context has ended".into()),
+            None => self.has_no_context("its context has ended"),
         }
+    }
+
+    fn has_no_context(&self, reason: &str) {
+        self.has_exited(Exited {
+            end: Some(exited::End::NotStarted(reason.to_owned())),
+            context_ended: true,
+            ..Exited::default()
+        });
     }
 
     async fn follow_cell(self: Arc<Self>, context: Arc<Context>, cell: Cell, start: Start) {
@@ -49,12 +55,24 @@ impl Execution {
             talk = context.talk.lock() => talk,
             () = self.killed.notified() => return self.not_started("it was cancelled".into()),
         };
-        let streams = match talk.begin(cell.number, &cell.source).await {
-            Ok(streams) => streams,
-            Err(error) => {
-                context.mark.kill_all();
-                return self.not_started(format!("its context does not listen: {error}"));
-            }
+        let Talk {
+            control,
+            outputs: [stdout, stderr],
+            unread,
+            ..
+        } = &mut *talk;
+        let begun = async {
+            let (theirs, ours) = match start.no_input {
+                true => (None, None),
+                false => std::io::pipe().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
+            };
+            let stdin = theirs.as_ref().map(AsFd::as_fd);
+            control.begin(cell.number, &cell.source, stdin).await?;
+            std::io::Result::Ok(ours)
+        };
+        let Ok(stdin) = begun.await else {
+            context.mark.kill_all();
+            return self.has_no_context("its context does not listen");
         };
         self.change(|state| {
             state.input_ended |= start.no_input;
@@ -64,112 +82,141 @@ impl Execution {
                 direct_output: None,
             });
         });
-        let Streams { pipes, unread } = streams;
-        let feeder = tokio::spawn(self.clone().feed(pipes.stdin));
+        let feeder = stdin.map(|stdin| tokio::spawn(self.clone().feed(Stdin::Pipe(stdin))));
         let (ended, has_ended) = watch::channel(None);
-        let output = async {
-            if let Outputs::Read { stdout, stderr } = pipes.outputs {
-                tokio::join!(
-                    self.clone().pump(Stream::Stdout, stdout, has_ended.clone()),
-                    self.clone().pump(Stream::Stderr, stderr, has_ended),
-                );
-            }
-        };
         let end = async {
-            let end = self.hear_cell(&context, &mut talk, &unread).await;
+            let end = self.until_end(&context, control, unread).await;
             // It is the next cell's, from now on.
             self.change(|state| state.pid = None);
-            ended.send_replace(Some(Instant::now() + AFTER_EXIT));
+            ended.send_replace(Some(self.written(unread)));
             end
         };
-        let (end, ()) = tokio::join!(end, output);
-        feeder.abort();
+        let (end, (), ()) = tokio::join!(
+            end,
+            self.pump_cell(0, stdout, unread, has_ended.clone()),
+            self.pump_cell(1, stderr, unread, has_ended)
+        );
+        if let Some(feeder) = feeder {
+            feeder.abort();
+        }
         self.change(State::drop_input);
         let omitted = self.collect(&start).await;
-
-        let mut exited = match end {
-            Ok(CellEnd { code, error }) => Exited {
-                end: Some(exited::End::Code(code)),
-                error: error.map(shortened),
-                ..Exited::default()
-            },
+        let exited = match end {
+            Ok(CellEnd { code, error }) => {
+                let prepared = self.sandbox.prepared();
+                let peak = prepared.map_or(0, |prepared| prepared.shares.peak(context.mark));
+                let cpu_time = talk.cpu_time_of_cell(context.pid).as_micros();
+                Exited {
+                    end: Some(exited::End::Code(code)),
+                    error: error.map(shortened),
+                    cpu_time_us: u64::try_from(cpu_time).unwrap_or(u64::MAX),
+                    peak_memory_bytes: peak,
+                    ..Exited::default()
+                }
+            }
             Err(exited) => Exited {
-                end: exited.end,
                 context_ended: true,
-                ..Exited::default()
+                ..exited
             },
         };
-        if let Ok(prepared) = self.sandbox.prepared() {
-            exited.peak_memory_bytes = prepared.shares.peak(context.mark);
-        }
-        match talk.end(context.pid) {
-            Ok(cpu_time) => {
-                exited.cpu_time_us = u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX);
-            }
-            // No pipes can be made for more cells.
-            Err(_) => context.mark.kill_all(),
-        }
-        exited.output_files_omitted = omitted;
-        self.has_exited(exited);
+        drop(talk);
+        self.has_exited(Exited {
+            output_files_omitted: omitted,
+            ..exited
+        });
     }
 
-    /// Hears what a cell displays, until its end or, as an error, that of its context.
-    async fn hear_cell(
+    /// How far both streams are with what is in their pipes.
+    fn written(&self, unread: &Unread) -> [u64; 2] {
+        // One thread: whatever was read of a pipe has been counted.
+        let state = self.state();
+        [0, 1].map(|index| state.streams[index].end() + unread.bytes(index))
+    }
+
+    /// Waits for the cell's end or, as an error, that of its context.
+    async fn until_end(
         &self,
         context: &Context,
-        talk: &mut Talk,
+        control: &mut Control,
         unread: &Unread,
     ) -> Result<CellEnd, Exited> {
-        let mut kill_at = None;
-        loop {
-            let grace_is_over = async {
-                match kill_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                heard = talk.hear() => match heard {
-                    Ok(Message::Display(display)) => {
-                        let display = self.placed(display, unread);
-                        if display.is_answered {
-                            // One that has ended is seen with the next message.
-                            let _ = talk.answer().await;
-                        }
-                        let display = display.encode_length_delimited_to_vec();
-                        self.fill(3, display.into()).await;
-                    }
-                    Ok(Message::CellEnd(end)) => return Ok(end),
-                    Ok(Message::Ready(_)) | Err(_) => {
-                        // It has ended, or no longer speaks as it should.
-                        context.mark.kill_all();
-                        return Err(context.ended().await);
-                    }
-                },
-                exited = context.ended() => return Err(exited),
-                () = self.killed.notified() => {
-                    processes::signal_group(context.pid, libc::SIGINT);
-                    kill_at.get_or_insert(Instant::now() + INTERRUPT_GRACE);
-                }
-                () = grace_is_over => {
+        let (told, is_told) = watch::channel(false);
+        let heard = self.hear_cell(control, unread, is_told);
+        tokio::pin!(heard);
+        let exited = tokio::select! {
+            biased;
+            heard = &mut heard => match heard {
+                Some(end) => return Ok(end),
+                None => {
+                    // It has ended, or no longer speaks as it should.
                     context.mark.kill_all();
                     return Err(context.ended().await);
                 }
+            },
+            exited = self.end_if_killed(context, told) => exited,
+        };
+        // What it has said before. A child may keep the socket open.
+        let _ = timeout(AFTER_EXIT, heard).await;
+        Err(exited)
+    }
+
+    /// Hears what a cell displays, until its end; none: its context has gone. What is displayed once it was told to
+    /// end is dropped.
+    async fn hear_cell(
+        &self,
+        control: &mut Control,
+        unread: &Unread,
+        mut is_told: watch::Receiver<bool>,
+    ) -> Option<CellEnd> {
+        loop {
+            match control.hear().await.ok()? {
+                Message::Display(display) => {
+                    let is_answered = display.is_answered;
+                    let display = self.placed(display, unread);
+                    if is_answered {
+                        control.answer().await.ok()?;
+                    }
+                    tokio::select! {
+                        biased;
+                        _ = is_told.wait_for(|told| *told) => {}
+                        () = self.fill(3, display) => {}
+                    }
+                }
+                Message::CellEnd(end) => return Some(end),
+                Message::Ready(_) => return None,
             }
         }
     }
 
-    /// The same display, with what was written before it.
-    fn placed(&self, display: Display, unread: &Unread) -> Display {
-        let in_pipe = |index: usize| rustix::io::ioctl_fionread(&unread[index]).unwrap_or(0);
-        // One thread: whatever was read of a pipe has been counted.
-        let state = self.state();
-        Display {
-            stdout_offset: state.streams[0].end() + in_pipe(0),
-            stderr_offset: state.streams[1].end() + in_pipe(1),
-            ..display
+    /// Interrupts a cell that is killed, and kills its context if that is not enough; returns how that ended.
+    async fn end_if_killed(&self, context: &Context, told: watch::Sender<bool>) -> Exited {
+        let interrupts = async {
+            self.killed.notified().await;
+            told.send_replace(true);
+            let over = Instant::now() + INTERRUPT_GRACE;
+            while Instant::now() < over {
+                processes::signal_group(context.pid, libc::SIGINT);
+                sleep(INTERRUPT_EVERY).await;
+            }
+            sleep_until(over).await;
+            context.mark.kill_all();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            exited = context.ended() => exited,
+            () = interrupts => context.ended().await,
         }
+    }
+
+    /// A display with what was written before it, encoded.
+    fn placed(&self, display: Display, unread: &Unread) -> Bytes {
+        let [stdout_offset, stderr_offset] = self.written(unread);
+        let display = Display {
+            stdout_offset,
+            stderr_offset,
+            ..display
+        };
+        display.encode_length_delimited_to_vec().into()
     }
 }
 
@@ -179,9 +226,9 @@ fn shortened(mut error: CodeError) -> CodeError {
         (&mut error.value, MAX_VALUE),
         (&mut error.traceback, MAX_TRACEBACK),
     ] {
-        let end = (0..=most.min(text.len())).rev();
+        let mut ends = (0..=most.min(text.len())).rev();
         // 0 is a boundary.
-        let end = end.into_iter().find(|end| text.is_char_boundary(*end));
+        let end = ends.find(|end| text.is_char_boundary(*end));
         text.truncate(end.unwrap_or(0));
     }
     error

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{Execution, index};
 use crate::{
-    agent::{pipes::Stdin, terminal::Terminal},
+    agent::{contexts::Unread, pipes::Stdin, terminal::Terminal},
     proto::agent::Stream,
 };
 
@@ -112,11 +112,7 @@ impl Execution {
         let mut last_read = 0;
         loop {
             let room = self.room(index).await;
-            // Not for each small read, since pieces of one buffer keep all of it. What is given up here
-            // is less than what the last read took; what comes instead takes a few such reads.
-            if buffer.capacity() < last_read.max(MIN_READ) {
-                buffer.reserve((4 * last_read).clamp(SMALLEST_BUFFER, LARGEST_BUFFER));
-            }
+            make_room(&mut buffer, last_read);
             let deadline = *ended.borrow_and_update();
             let over = async {
                 match deadline {
@@ -155,6 +151,49 @@ impl Execution {
                     let piece = buffer.split().freeze();
                     self.change(|state| state.push(index, piece));
                 }
+            }
+        }
+    }
+
+    /// Reads a context's pipe for one of its cells, as fast as there is credit: until the cell has ended and the stream
+    /// has come as far as `ended` says, or nothing is left in the pipe.
+    pub(super) async fn pump_cell(
+        &self,
+        index: usize,
+        pipe: &mut pipe::Receiver,
+        unread: &Unread,
+        mut ended: watch::Receiver<Option<[u64; 2]>>,
+    ) {
+        let mut buffer = BytesMut::new();
+        let mut last_read = 0;
+        loop {
+            let mut room = self.room(index).await;
+            let end = ended.borrow_and_update().map(|ends| ends[index]);
+            if let Some(end) = end {
+                let left = end.saturating_sub(self.state().streams[index].end());
+                // Someone else may have read it: a pipe is open to everyone in the sandbox.
+                if left == 0 || unread.bytes(index) == 0 {
+                    return;
+                }
+                room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+            make_room(&mut buffer, last_read);
+            let mut within_room = (&mut buffer).limit(room);
+            tokio::select! {
+                biased;
+                read = pipe.read_buf(&mut within_room) => match read {
+                    Ok(0) | Err(_) => {
+                        // Nobody can write any more: its context has ended.
+                        let _ = ended.wait_for(Option::is_some).await;
+                        return;
+                    }
+                    Ok(read) => {
+                        last_read = read;
+                        let piece = buffer.split().freeze();
+                        self.change(|state| state.push(index, piece));
+                    }
+                },
+                _ = ended.changed(), if end.is_none() => {}
             }
         }
     }
@@ -204,6 +243,14 @@ impl Execution {
             }
             credited.await;
         }
+    }
+}
+
+/// Makes room for the next read, though not for each small one, since pieces of one buffer keep all of it. What is
+/// given up here is less than what the last read took; what comes instead takes a few such reads.
+fn make_room(buffer: &mut BytesMut, last_read: usize) {
+    if buffer.capacity() < last_read.max(MIN_READ) {
+        buffer.reserve((4 * last_read).clamp(SMALLEST_BUFFER, LARGEST_BUFFER));
     }
 }
 

@@ -138,6 +138,7 @@ pub fn finished(end: Finished) -> v1::Finished {
             stderr_bytes: usage.stderr_bytes,
             output_files_omitted: usage.output_files_omitted,
             display_bytes: usage.display_bytes,
+            displays_omitted: usage.displays_omitted,
         }),
         timings: Some(v1::Timings {
             queued: duration(timings.queued),

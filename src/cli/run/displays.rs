@@ -25,6 +25,19 @@ const ENDINGS: [(&str, &str); 9] = [
     ("application/pdf", "pdf"),
 ];
 
+/// How a file of that type ends: the known way, or by the type's second half.
+fn ending(mime_type: &str) -> String {
+    let known = ENDINGS.iter().find(|(known, _)| *known == mime_type);
+    let own = || {
+        let (_, subtype) = mime_type.split_once('/').unwrap_or(("", mime_type));
+        let letters = subtype.chars().take(64);
+        letters
+            .map(|it| if it.is_ascii_alphanumeric() { it } else { '-' })
+            .collect()
+    };
+    known.map_or_else(own, |(_, ending)| (*ending).to_owned())
+}
+
 /// Counts displays, since their files are named by their numbers.
 #[derive(Default)]
 pub(super) struct Displays {
@@ -53,8 +66,7 @@ impl Displays {
         }
         if let Some(sink) = sink {
             for (mime_type, content) in data {
-                let ending = ENDINGS.iter().find(|(known, _)| *known == mime_type);
-                let ending = ending.map_or("bin", |(_, ending)| ending);
+                let ending = ending(&mime_type);
                 sink.write(&OutputFile {
                     path: format!("display-{}.{ending}", self.shown),
                     mode: 0o644,

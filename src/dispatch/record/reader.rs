@@ -151,7 +151,7 @@ impl State {
             let is_first = [0, 1].iter().all(|index| {
                 let stream = &self.streams[*index];
                 let piece = stream.at(read[*index]);
-                piece.is_none_or(|piece| piece.sequence > *sequence)
+                piece.is_none_or(|piece| piece.sequence > sequence)
             });
             if !is_first {
                 return None;

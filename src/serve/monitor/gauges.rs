@@ -9,6 +9,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+use tokio::runtime::Handle;
 
 use crate::{
     backend::kubernetes::Cluster,
@@ -71,6 +72,13 @@ impl Collector for Gauges {
             .map(|(name, pool)| (name.as_str(), pool.status()))
             .collect();
         encode_pools(&pools, &mut encoder)?;
+        // Whoever asks is answered by a task.
+        if let Ok(runtime) = Handle::try_current() {
+            let help = "Tasks of the server: of calls, connections, executions and sandboxes.";
+            let gauge = encoder.encode_descriptor("tasks", help, None, MetricType::Gauge)?;
+            let tasks = runtime.metrics().num_alive_tasks();
+            ConstGauge::new(u32::try_from(tasks).unwrap_or(u32::MAX)).encode(gauge)?;
+        }
         match &self.cluster {
             Some(cluster) => encode_cluster(cluster, &mut encoder),
             None => Ok(()),
