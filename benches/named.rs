@@ -23,18 +23,15 @@ use std::{
 
 use common::{
     Executions, Nothing, Server,
+    cells::{self, Cells, until_output},
+    compare,
     floor::Sleeper,
-    median_and_p99,
     named::Named,
-    print_latencies, print_latencies_head, python,
+    python,
     rates::{print_rates, read_from, write_to},
     setting,
 };
-use sandpool::proto::v1::{
-    AttachRequest, ExecuteRequest, ExecuteResponse, Limits, execute_request,
-    execute_response::Event,
-};
-use tonic::Streaming;
+use sandpool::proto::v1::{AttachRequest, ExecuteRequest, Limits, execute_request};
 
 /// One sandbox that waits, and room for one that is taken.
 const POOL: &str = "[pools.default]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.python = {}\nlanguages.bash = {}\n";
@@ -49,33 +46,6 @@ async fn beside_nothing(server: &Server, name: &str, ours: impl AsyncFnMut() -> 
         nothing.call().await
     })
     .await;
-}
-
-/// Measures something again and again beside something else, each after the same idle time.
-async fn compare(
-    name: &str,
-    floor_name: &str,
-    mut ours: impl AsyncFnMut() -> Duration,
-    mut floor: impl AsyncFnMut() -> Duration,
-) {
-    let samples = setting("SAMPLES", 300);
-    let idle = Duration::from_millis(setting("IDLE_MS", 300) as u64);
-    let (mut times, mut floor_times) = (Vec::new(), Vec::new());
-    for turn in 0..samples * 2 {
-        tokio::time::sleep(idle).await;
-        // They take turns in going first.
-        if matches!(turn % 4, 0 | 3) {
-            times.push(ours().await);
-        } else {
-            floor_times.push(floor().await);
-        }
-    }
-    println!(
-        "\n{name} beside {floor_name}, n = {samples} a side, alternating, idle for {idle:?} before\n"
-    );
-    print_latencies_head();
-    let floor = median_and_p99(&mut floor_times);
-    print_latencies(name, median_and_p99(&mut times), floor);
 }
 
 async fn create() {
@@ -130,27 +100,6 @@ async fn detach(executions: &mut Executions, named: &Named) -> String {
     until_output(&mut answers.unwrap().into_inner()).await
 }
 
-/// Reads until the program has written something; its id.
-async fn until_output(answers: &mut Streaming<ExecuteResponse>) -> String {
-    let mut id = String::new();
-    loop {
-        match answers.message().await.unwrap().unwrap().event.unwrap() {
-            Event::Started(started) => id = started.execution_id,
-            Event::Stdout(_) => return id,
-            _ => panic!("neither Started nor output"),
-        }
-    }
-}
-
-/// What the floor's interpreter does: runs each source that comes after its length, in the same namespace.
-const LOOP: &str = r#"
-import sys
-namespace = {"__name__": "__main__"}
-for length in sys.stdin.buffer:
-    exec(compile(sys.stdin.buffer.read(int(length)), "<cell>", "exec"), namespace)
-    sys.stdout.flush()
-"#;
-
 /// An interpreter that runs cells, without agent and gRPC.
 struct Loop {
     exec: Child,
@@ -160,7 +109,7 @@ struct Loop {
 impl Loop {
     fn start(like: &Path) -> Self {
         let sandbox = Sleeper::start(like);
-        let mut command = sandbox.exec(&["/usr/bin/python3", "-c", LOOP]);
+        let mut command = sandbox.exec(&["/usr/bin/python3", "-c", cells::LOOP]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self {
             exec: command.spawn().unwrap(),
@@ -169,9 +118,9 @@ impl Loop {
     }
 
     /// Gives it a cell that prints something: until that is there.
-    fn run(&mut self, source: &str) -> Duration {
+    fn run(&mut self) -> Duration {
         let (stdin, stdout) = (self.exec.stdin.as_mut(), self.exec.stdout.as_mut());
-        let cell = format!("{}\n{source}", source.len());
+        let cell = cells::to_the_loop();
         let begun = Instant::now();
         stdin.unwrap().write_all(cell.as_bytes()).unwrap();
         let mut output = [0; 64];
@@ -186,31 +135,20 @@ async fn cell() {
     server.has_idle(1).await;
     let like = server.sandboxes().pop().unwrap();
     let mut floor = Loop::start(&like);
-    let context_id = named.context().await;
-    let mut executions = server.client();
-    let source = "n = globals().get('n', 0) + 1\nprint(n)";
-    let mut ours = async || {
-        let mut spec = python(source);
-        spec.sandbox_id = named.id.clone();
-        spec.context_id = context_id.clone();
-        let request = ExecuteRequest {
-            event: Some(execute_request::Event::Start(spec)),
-        };
-        let begun = Instant::now();
-        let answers = executions.execute(tokio_stream::once(request)).await;
-        let mut answers = answers.unwrap().into_inner();
-        until_output(&mut answers).await;
-        let took = begun.elapsed();
-        while answers.message().await.unwrap().is_some() {}
-        took
-    };
+    let mut cells = Cells::new(&server, &named).await;
     for _ in 0..20 {
-        ours().await;
-        floor.run(source);
+        cells.run().await;
+        floor.run();
     }
     let name = "a cell until its first output";
     let floor_name = "the same cell by a plain loop over `runsc exec`";
-    compare(name, floor_name, ours, async || floor.run(source)).await;
+    compare(
+        name,
+        floor_name,
+        async || cells.run().await,
+        async || floor.run(),
+    )
+    .await;
     named.delete().await;
 }
 

@@ -3,13 +3,14 @@
 //! - `latency`: a program in a pod that waits
 //! - `starts`: a program that no pod waits for, and pods replaced at full load
 //! - `stdout`: a program that is loud
+//! - `cells`: a cell of a context
 //! - `files`: a file that goes in and comes out
 //! - `floor`: the same pods without Sandpool
 //!
-//! ONLY=latency, ONLY=starts, ONLY=stdout or ONLY=files runs one of them. SAMPLES (100) and PEER_SAMPLES
-//! (10, of GkeCodeExecutor and of the writes) shorten the first, STARTS (20) the second, MEGABYTES (1000)
-//! and ROUNDS (3) the third, MEBIBYTES (256) and ROUNDS the fourth. TEST_AGENT_IMAGE and TEST_IMAGE name the
-//! images, ADK_PYTHON a Python that has google-adk.
+//! ONLY=latency, ONLY=starts, ONLY=stdout, ONLY=cells or ONLY=files runs one of them. SAMPLES (100, of cells
+//! 300) shortens latency and cells, PEER_SAMPLES (10, of GkeCodeExecutor and of the writes) latency, STARTS (20)
+//! starts, MEGABYTES (1000) and ROUNDS (3) stdout, MEBIBYTES (256) and ROUNDS files. TEST_AGENT_IMAGE and TEST_IMAGE
+//! name the images, ADK_PYTHON a Python that has google-adk.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -17,6 +18,7 @@
     clippy::print_stdout
 )]
 
+mod cells;
 #[path = "../common/mod.rs"]
 mod common;
 mod files;
@@ -99,6 +101,9 @@ async fn main() {
     }
     if "stdout".contains(&only) {
         stdout::measure(&cluster).await;
+    }
+    if "cells".contains(&only) {
+        cells::measure(&cluster).await;
     }
     if "files".contains(&only) {
         files::measure(&cluster).await;

@@ -7,6 +7,7 @@
     clippy::print_stdout
 )]
 
+pub mod cells;
 pub mod floor;
 pub mod loud;
 pub mod named;
@@ -205,6 +206,33 @@ pub fn quantile(samples: &mut [Duration], q: f64) -> Duration {
     samples.sort();
     let rank = ((samples.len() as f64 * q).ceil() as usize).clamp(1, samples.len());
     samples[rank - 1]
+}
+
+/// Measures something again and again beside something else, each after the same idle time.
+pub async fn compare(
+    name: &str,
+    floor_name: &str,
+    mut ours: impl AsyncFnMut() -> Duration,
+    mut floor: impl AsyncFnMut() -> Duration,
+) {
+    let samples = setting("SAMPLES", 300);
+    let idle = Duration::from_millis(setting("IDLE_MS", 300) as u64);
+    let (mut times, mut floor_times) = (Vec::new(), Vec::new());
+    for turn in 0..samples * 2 {
+        tokio::time::sleep(idle).await;
+        // They take turns in going first.
+        if matches!(turn % 4, 0 | 3) {
+            times.push(ours().await);
+        } else {
+            floor_times.push(floor().await);
+        }
+    }
+    println!(
+        "\n{name} beside {floor_name}, n = {samples} a side, alternating, idle for {idle:?} before\n"
+    );
+    print_latencies_head();
+    let floor = median_and_p99(&mut floor_times);
+    print_latencies(name, median_and_p99(&mut times), floor);
 }
 
 /// Prints the head of a table of latencies beside their floor.

@@ -11,8 +11,10 @@ use crate::proto::agent::{
     Start, Terminal, ToAgent, control::Action, start, to_agent::Message,
 };
 
-/// Input that the agent may have before the program takes it.
-const INPUT_WINDOW: u64 = 256 * 1024;
+/// Input that the agent may have before the program takes it, at first and at most: twice as much whenever the
+/// program has taken as much.
+const FIRST_INPUT_WINDOW: u64 = 256 * 1024;
+const MAX_INPUT_WINDOW: u64 = 1 << 20;
 /// Control messages that the agent has not applied yet, from when on the caller has to wait.
 const MAX_CONTROLS: usize = 64;
 const INPUT_PIECE: usize = 64 * 1024;
@@ -31,12 +33,19 @@ pub(super) struct Outbound {
     input_acknowledged: u64,
     input_end: u64,
     input_ended: bool,
+    input_window: u64,
+    /// The window grows once the program has taken input up to here.
+    grows_at: u64,
 }
 
 impl Outbound {
     /// Files first, then the start.
     pub(super) fn new(spec: &Spec) -> Self {
-        let mut outbound = Self::default();
+        let mut outbound = Self {
+            input_window: FIRST_INPUT_WINDOW,
+            grows_at: FIRST_INPUT_WINDOW,
+            ..Self::default()
+        };
         for file in &spec.files {
             let size = file.content.len();
             let mut offset = 0;
@@ -101,7 +110,7 @@ impl Outbound {
     /// Whether there is room for more from the caller. Signals still come when input has ended.
     pub(super) fn takes_more(&self) -> bool {
         self.controls.len() < MAX_CONTROLS
-            && (self.input_ended || self.input_end - self.input_acknowledged < INPUT_WINDOW)
+            && (self.input_ended || self.input_end - self.input_acknowledged < self.input_window)
     }
 
     pub(super) fn input(&mut self, mut data: Bytes) {
@@ -155,6 +164,10 @@ impl Outbound {
             }
             self.input_acknowledged = end;
             self.input.pop_front();
+        }
+        if self.input_acknowledged >= self.grows_at {
+            self.input_window = (self.input_window * 2).min(MAX_INPUT_WINDOW);
+            self.grows_at = self.input_acknowledged + self.input_window;
         }
         Ok(())
     }
