@@ -3,6 +3,7 @@
 //! - `provision`: how a pool's sandboxes are started and deleted
 //! - `callers`: how much each caller has under way
 //! - `known`: the ids of executions, each of which runs once; `record`: what is kept of one
+//! - `finished`: how one ended
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
 //! - `named`: sandboxes that outlive their executions; `files`: what is done with their files; `contexts`:
 //!   interpreters in them that keep their state
@@ -12,6 +13,7 @@
 mod callers;
 mod contexts;
 mod files;
+mod finished;
 mod known;
 mod named;
 mod provision;
@@ -30,6 +32,7 @@ pub use self::{
         TooManyContexts,
     },
     files::FileOperationUnderWay,
+    finished::{Finished, Timings},
     known::{AlreadyExists, KnownSettings, NoExecution},
     named::{
         LivesTooLong, NamedSandbox, NewSandbox, NoSandbox, NotCreated, SandboxBusy,
@@ -37,7 +40,7 @@ pub use self::{
     },
     provision::SandboxProvision,
     record::{OutputStream, Reader, Record, Sink, Summary, Told},
-    run::{Admission, Admitted, Finished, Refused, Request, Timings, Update},
+    run::{Admission, Admitted, Refused, Request, Update},
 };
 use crate::{
     metrics::PoolMetrics,

@@ -9,7 +9,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Dispatcher, Served,
+    Dispatcher, Finished, Served, Timings,
     callers::{Place, TooManyExecutions},
     contexts::{Context, ContextBusy, ContextEnded},
     known::{AlreadyExists, Begun, Claim},
@@ -18,7 +18,7 @@ use super::{
     record::{NewRecord, Record, Sink},
 };
 use crate::{
-    execution::{CodeError, LostCause, Outcome, Program, Spec, Usage},
+    execution::{LostCause, Outcome, Program, Spec, Usage},
     metrics::RefusalReason,
     pool::{Lease, LeaseError},
     sandbox::{Ended, Event, Input, Run, Sandbox},
@@ -55,48 +55,6 @@ pub enum Update {
     Finished(Box<Finished>),
 }
 
-/// How an execution ended.
-#[derive(Clone)]
-pub struct Finished {
-    /// Exactly one.
-    pub outcome: Outcome,
-    /// As far as it is known.
-    pub usage: Usage,
-    /// How far it came, and when.
-    pub timings: Timings,
-    /// What a cell did not catch.
-    pub error: Option<CodeError>,
-    /// Whether the end is that of the cell's context.
-    pub context_ended: bool,
-    /// How many cells its context had run with it; 0 for what is no cell.
-    pub execution_count: u64,
-}
-
-impl Finished {
-    /// The same with no more of an exception than its name.
-    pub(super) fn in_short(&self) -> Self {
-        Self {
-            error: self.error.as_ref().map(CodeError::named),
-            ..self.clone()
-        }
-    }
-}
-
-#[cfg(test)]
-impl Finished {
-    /// An end that says nothing else.
-    pub(crate) fn exited(code: i32) -> Box<Self> {
-        Box::new(Self {
-            outcome: Outcome::Exited(code),
-            usage: Usage::default(),
-            timings: Timings::default(),
-            error: None,
-            context_ended: false,
-            execution_count: 0,
-        })
-    }
-}
-
 impl Request {
     fn fingerprint(&self, hashers: &impl BuildHasher) -> u64 {
         let sandbox = self.sandbox.as_ref().map(|named| named.id().to_string());
@@ -116,23 +74,6 @@ impl From<Event> for Update {
     fn from(event: Event) -> Self {
         Self::Event(event)
     }
-}
-
-/// When the stages were reached, counted from the request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// The pool was asked.
-    pub queued: Duration,
-    /// It gave a sandbox.
-    pub leased: Duration,
-    /// The program was confirmed to exist.
-    pub started: Option<Duration>,
-    /// Its first output was there.
-    pub first_output: Option<Duration>,
-    /// It had ended.
-    pub finished: Duration,
-    /// Whether an interpreter that had waited took it.
-    pub warm: bool,
 }
 
 /// Why nothing was leased.

@@ -74,7 +74,10 @@ impl Scrape {
             .iter()
             .map(|(name, value)| format!("{name}=\"{value}\""))
             .collect();
-        let sample = format!("{name}{{{}}} ", labels.join(","));
+        let sample = match &labels[..] {
+            [] => format!("{name} "),
+            labels => format!("{name}{{{}}} ", labels.join(",")),
+        };
         let mut values = self.0.lines().filter_map(|it| it.strip_prefix(&sample));
         let value = values.next();
         let value = value.unwrap_or_else(|| panic!("there is no {sample}:\n{}", self.0));
