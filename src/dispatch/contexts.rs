@@ -226,19 +226,10 @@ impl NamedSandbox {
 }
 
 /// What a context's own execution says: nothing but that it has started.
-struct OnStart(Mutex<Option<oneshot::Sender<()>>>);
-
-impl OnStart {
-    /// Whether anyone waited for it.
-    fn tell(&self) -> bool {
-        let waits = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waits.is_none_or(|waits| waits.send(()).is_ok())
-    }
-}
-
 struct ContextEvents<'a> {
-    on_start: OnStart,
     context: &'a Context,
+    /// Who waits for the start, until it is there.
+    on_start: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Events for ContextEvents<'_> {
@@ -249,7 +240,10 @@ impl Events for ContextEvents<'_> {
     async fn room(&self) {}
 
     fn give(&self, event: Event) {
-        if matches!(event, Event::Started(_)) && !self.on_start.tell() {
+        let Event::Started(_) = event else { return };
+        let waits = self.on_start.lock();
+        let waits = waits.unwrap_or_else(PoisonError::into_inner).take();
+        if waits.is_some_and(|waits| waits.send(()).is_err()) {
             self.context.stop("its creator went away".to_owned());
         }
     }
@@ -319,8 +313,8 @@ impl Dispatcher {
         let execution_id = format!("{ID_PREFIX}{}", context.id);
         let (_, mut input) = mpsc::channel(1);
         let events = ContextEvents {
-            on_start: OnStart(Mutex::new(Some(on_start))),
             context: &context,
+            on_start: Mutex::new(Some(on_start)),
         };
         let ended = {
             let run = named.sandbox().run(Run {
