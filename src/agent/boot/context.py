@@ -56,9 +56,13 @@ def _serve():
 
     def block_signals():
         """Blocks all, and returns which were blocked before."""
+        before = None
         while True:
             try:
-                return _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
+                if before is None:
+                    before = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+                _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
+                return before
             except BaseException:
                 pass  # By the handler of one that came before.
 

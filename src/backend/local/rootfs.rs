@@ -11,9 +11,9 @@ use super::template::Template;
 /// Directories of the machine that a sandbox without a root file system of its own reads, with
 /// what links to them (on a merged-/usr system /bin is a link into /usr).
 const HOST_DIRS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-/// What programs need of /etc: the linker's cache, links that Debian's commands go through, and what Debian's
-/// matplotlib does not start without.
-const HOST_ETC: [&str; 3] = ["ld.so.cache", "alternatives", "matplotlibrc"];
+/// What programs need of /etc: the linker's cache, links that Debian's commands go through, and what
+/// plots need: Debian's matplotlib does not start without its file, and fontconfig complains.
+const HOST_ETC: [&str; 4] = ["ld.so.cache", "alternatives", "fonts", "matplotlibrc"];
 /// Where volumes and the agent are mounted.
 const MOUNT_POINTS: [&str; 8] = [
     "dev",
