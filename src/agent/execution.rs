@@ -346,9 +346,7 @@ impl Execution {
             }
         }
     }
-}
 
-impl Execution {
     async fn launch_context(
         &self,
         context: &agent::Context,

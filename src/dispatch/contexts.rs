@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Dispatcher, Finished, NamedSandbox, Refused, Timings};
+use super::{Dispatcher, Finished, NamedSandbox, Refused, Timings, set_first};
 use crate::{
     execution::{Limits, LostCause, Outcome, Spec},
     sandbox::{Ended, Event, Events, Run},
@@ -150,20 +150,12 @@ impl Context {
 
     /// Ends it, and what runs in it.
     pub(super) fn stop(&self, reason: String) {
-        self.stop.send_if_modified(|stop| {
-            let first = stop.is_none();
-            stop.get_or_insert(reason);
-            first
-        });
+        set_first(&self.stop, reason);
     }
 
     /// It has ended, as a cell or its interpreter tells first.
     pub(super) fn end(&self, finished: &Finished) {
-        self.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            ended.get_or_insert_with(|| Box::new(finished.clone()));
-            first
-        });
+        set_first(&self.ended, Box::new(finished.clone()));
     }
 }
 

@@ -205,3 +205,12 @@ impl Dispatcher {
         }
     }
 }
+
+/// Sets what is set once: what comes first stands.
+fn set_first<T>(sender: &watch::Sender<Option<T>>, value: T) {
+    sender.send_if_modified(|set| {
+        let first = set.is_none();
+        set.get_or_insert(value);
+        first
+    });
+}

@@ -21,6 +21,7 @@ use super::{
     callers::{Place, TooManyExecutions},
     contexts::Contexts,
     provision::SandboxProvision,
+    set_first,
 };
 use crate::{
     backend::SandboxId,
@@ -252,11 +253,7 @@ impl NamedSandbox {
     }
 
     fn end(&self, reason: String) {
-        self.stop.send_if_modified(|stop| {
-            let first = stop.is_none();
-            stop.get_or_insert(reason);
-            first
-        });
+        set_first(&self.stop, reason);
     }
 
     /// Waits for its end, and tells the reason.

@@ -41,24 +41,16 @@ impl Execution {
                     }
                 },
             };
-            execution.change(|state| state.operated(end));
+            execution.change(State::drop_input);
+            execution.has_exited(Exited {
+                end: Some(end),
+                ..Exited::default()
+            });
         });
     }
 
     /// Adds to stdout, as fast as there is credit.
     pub(in crate::agent) async fn put(&self, data: Bytes) {
         self.fill(0, data).await;
-    }
-}
-
-impl State {
-    fn operated(&mut self, end: End) {
-        self.drop_input();
-        self.exited = Some(Exited {
-            end: Some(end),
-            stdout_bytes: self.streams[0].end(),
-            stderr_bytes: self.streams[1].end(),
-            ..Exited::default()
-        });
     }
 }

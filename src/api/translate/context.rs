@@ -1,8 +1,6 @@
 //! Contexts: from what is asked for to what is made, and to what is told of one.
 
-use std::time::Duration;
-
-use super::{PoolRules, environment, outcome, working_directory};
+use super::{PoolRules, environment, limits::ENDLESS, outcome, working_directory};
 use crate::{
     api::violations::{InvalidRequest, Violations, quoted},
     dispatch::{Context, NewContext},
@@ -12,8 +10,6 @@ use crate::{
 
 /// The language that has contexts.
 const LANGUAGE: &str = "python";
-/// More time than any sandbox lives.
-const ENDLESS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Checks `request` against the rules of its sandbox's pool.
 ///

@@ -8,6 +8,9 @@ use crate::{
     proto::v1,
 };
 
+/// The longest time that means something: more than any pool allows.
+pub(super) const ENDLESS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// A limit that is refused is taken as the maximum, so that what depends on it can be checked too.
 pub(super) fn check(
     given: Option<v1::Limits>,

@@ -10,9 +10,6 @@ use crate::{
     proto::v1,
 };
 
-/// The longest time that means something: more than any pool allows.
-const ENDLESS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// Checks `request` against the rules of its pool, whose name is `pool`.
 ///
 /// # Errors
@@ -80,7 +77,8 @@ pub fn new(
 /// When it is no time.
 pub fn extension(given: Option<prost_types::Duration>) -> Result<Duration, InvalidRequest> {
     let mut violations = Violations::default();
-    let time = limits::duration("lifetime", given, Duration::ZERO, ENDLESS, &mut violations);
+    let most = limits::ENDLESS;
+    let time = limits::duration("lifetime", given, Duration::ZERO, most, &mut violations);
     if violations.is_empty() && time.is_zero() {
         violations.add(
             "lifetime",
