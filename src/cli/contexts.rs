@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     client::{ClientError, ServerArgs, printable},
+    exit_code,
     run::Exit,
     table::{Table, say},
 };
@@ -42,13 +43,7 @@ enum Action {
 }
 
 pub(super) async fn main(args: ContextArgs) -> ExitCode {
-    match act(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandpool: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(act(args).await)
 }
 
 async fn act(args: ContextArgs) -> Result<(), ClientError> {

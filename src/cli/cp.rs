@@ -15,7 +15,10 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{ClientError, Connection, ServerArgs, printable};
+use super::{
+    client::{ClientError, Connection, ServerArgs, printable},
+    exit_code,
+};
 use crate::proto::v1::{
     ReadFileRequest, StatPathRequest, WriteFileRequest, WriteFileStart,
     file_service_client::FileServiceClient, path_info::Kind, read_file_response::Event as Read,
@@ -85,13 +88,7 @@ impl Remote {
 }
 
 pub(super) async fn main(args: CpArgs) -> ExitCode {
-    match copy(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandpool: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(copy(args).await)
 }
 
 async fn copy(args: CpArgs) -> Result<(), CpError> {

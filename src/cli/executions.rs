@@ -7,6 +7,7 @@ use clap::Args;
 use super::{
     OWN_TROUBLE,
     client::{ClientError, ServerArgs, printable},
+    exit_code,
     run::{self, Exit},
     table::Table,
 };
@@ -43,13 +44,7 @@ pub(super) struct ExecutionsArgs {
 }
 
 pub(super) async fn list(args: ExecutionsArgs) -> ExitCode {
-    match show(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandpool: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(show(args).await)
 }
 
 async fn show(args: ExecutionsArgs) -> Result<(), ClientError> {

@@ -100,6 +100,17 @@ fn usage_exit_code(error: &clap::Error) -> u8 {
     }
 }
 
+/// 0, or 1 once what went wrong has been told.
+fn exit_code<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sandpool: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// For a client, one thread: passing each message from thread to thread would be most of its work.
 fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
     match Builder::new_current_thread().enable_all().build() {

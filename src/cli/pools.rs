@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
+    exit_code,
     table::{Table, say},
 };
 use crate::proto::v1::{
@@ -43,13 +44,7 @@ const LEAST_WIDTHS: [usize; 9] = [8, 9, 5, 6, 8, 9, 6, 4, 9];
 type Row = [String; 9];
 
 pub(super) async fn main(args: PoolsArgs) -> ExitCode {
-    match show(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandpool: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(show(args).await)
 }
 
 async fn show(args: PoolsArgs) -> Result<(), ClientError> {

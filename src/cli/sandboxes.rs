@@ -7,6 +7,7 @@ use tonic::Request;
 
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
+    exit_code,
     table::{Table, say},
 };
 use crate::proto::v1::{
@@ -68,13 +69,7 @@ struct CreateArgs {
 }
 
 pub(super) async fn main(args: SandboxArgs) -> ExitCode {
-    match act(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandpool: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(act(args).await)
 }
 
 async fn act(args: SandboxArgs) -> Result<(), ClientError> {

@@ -2,10 +2,6 @@
 
 use crate::harness::*;
 
-fn cell(source: &str, context: &v1::Context) -> Spec {
-    python(source).cell_of(context)
-}
-
 /// The MIME types of a display, in order.
 fn mime_types(display: &v1::Display) -> Vec<&str> {
     let mut types: Vec<_> = display.data.keys().map(String::as_str).collect();

@@ -7,10 +7,6 @@ use tonic::Code;
 use crate::harness::*;
 use v1::finished::Outcome;
 
-fn cell(source: &str, context: &v1::Context) -> Spec {
-    python(source).cell_of(context)
-}
-
 #[tokio::test]
 async fn a_crash_is_told_and_leaves_the_sandbox_and_other_contexts_alive() {
     let (_server, client) = main_pool().await;

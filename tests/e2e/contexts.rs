@@ -7,11 +7,6 @@ use tonic::Code;
 use crate::harness::*;
 use v1::finished::Outcome;
 
-/// A cell of Python.
-fn cell(source: &str, context: &v1::Context) -> Spec {
-    python(source).cell_of(context)
-}
-
 #[tokio::test]
 async fn a_cell_finds_what_an_earlier_one_has_left_and_shows_its_last_value() {
     let (_server, client) = main_pool().await;

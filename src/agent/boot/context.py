@@ -308,18 +308,21 @@ def _serve():
             message += field(7, 1)
         send(field(2, bytes(message)), is_answered)
 
+    def show(value, metadata=None, is_result=False):
+        shows_itself = getattr(type(value), "_ipython_display_", None)
+        if callable(shows_itself) and not isinstance(value, type):
+            attempt(shows_itself, value)
+        else:
+            data, own = bundle(value)
+            publish(data, {**own, **(metadata or {})}, is_result)
+
     def display(*values, raw=False, metadata=None, **_):
         """Shows values in all their forms. As IPython.display.display; its other options mean nothing here."""
         for value in values:
             if raw:
                 publish(value, metadata)
-                continue
-            shows_itself = getattr(type(value), "_ipython_display_", None)
-            if callable(shows_itself) and not isinstance(value, type):
-                attempt(shows_itself, value)
             else:
-                data, own = bundle(value)
-                publish(data, {**own, **(metadata or {})})
+                show(value, metadata)
 
     def publish_display_data(data, metadata=None, **_):
         publish(data, metadata)
@@ -480,11 +483,7 @@ def _serve():
                 value = eval(code, namespace)
         if last and value is not None:
             builtins._ = value
-            shows_itself = getattr(type(value), "_ipython_display_", None)
-            if callable(shows_itself) and not isinstance(value, type):
-                attempt(shows_itself, value)
-            else:
-                publish(*bundle(value), is_result=True)
+            show(value, is_result=True)
 
     def exit_code(error):
         if isinstance(error, SystemExit):
@@ -542,7 +541,8 @@ def _serve():
     send(field(1, b""))
     while True:
         number, source, descriptors = receive()
-        take_input(descriptors)
+        if descriptors:
+            take_input(descriptors)
         try:
             error = run_cell(number, source)
         except BaseException as late:

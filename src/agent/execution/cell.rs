@@ -62,13 +62,10 @@ impl Execution {
             ..
         } = &mut *talk;
         let begun = async {
-            let (theirs, ours) = match start.no_input {
-                true => (None, None),
-                false => std::io::pipe().map(|(theirs, ours)| (Some(theirs), Some(ours)))?,
-            };
-            let stdin = theirs.as_ref().map(AsFd::as_fd);
+            let pipe = (!start.no_input).then(std::io::pipe).transpose()?;
+            let stdin = pipe.as_ref().map(|(theirs, _)| theirs.as_fd());
             control.begin(cell.number, &cell.source, stdin).await?;
-            std::io::Result::Ok(ours)
+            std::io::Result::Ok(pipe.map(|(_, ours)| ours))
         };
         let Ok(stdin) = begun.await else {
             context.mark.kill_all();

@@ -38,7 +38,7 @@ pub use self::{
     scrape::Scrape,
     server::{Server, state_dir},
     shared::{exclusive, main_pool, shared},
-    spec::{Spec, bash, command, node, python},
+    spec::{Spec, bash, cell, command, node, python},
 };
 pub use sandpool::proto::v1;
 

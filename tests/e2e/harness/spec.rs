@@ -38,6 +38,11 @@ pub fn python(source: &str) -> Spec {
     code("python", source)
 }
 
+/// A cell of Python.
+pub fn cell(source: &str, context: &v1::Context) -> Spec {
+    python(source).cell_of(context)
+}
+
 pub fn bash(source: &str) -> Spec {
     code("bash", source)
 }
