@@ -1,0 +1,1 @@
+"""The client for asyncio. The one for threads, _sync, is made of it by generate.sh."""

@@ -1,0 +1,196 @@
+"""A program that runs: its events, its input, its result."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final
+
+from typing_extensions import Self
+
+from sandpool.v1 import execution_pb2 as pb
+
+from .._transport.asynchronous import AsyncStream, AsyncTransport
+from ..errors import ConnectionLost, NotFound, ServiceError, Unavailable, Unreachable
+from ..requests import as_bytes, chunks, run_messages
+from ..results import Collector, Event, Result
+
+_MAX_STARTS: Final = 3
+"""Where the sandbox was lost before the program had started."""
+_MAX_RESUMES: Final = 6
+"""One after the other without a message in between: over 6 s."""
+
+
+class AsyncExecution:
+    """A program that runs. Iterating over it gives its events, from the start to the end.
+
+    As a context manager it cancels the program when it is left before the end, unless the program
+    was told to go on by `keep_after_disconnect`: then nobody reads it any more. One that was told
+    so and has no input is resumed when a connection breaks, without a byte lost or doubled.
+
+    It has one reader; others may write meanwhile.
+    """
+
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        start: pb.ExecutionSpec | None,
+        *,
+        stdin: bytes | None = None,
+        execution_id: str = "",
+    ) -> None:
+        """Of a program to start, or without `start` one to attach to; `open` follows.
+
+        `stdin` is all of its input; None: it comes by `write`, if `start.stdin_open`.
+        """
+        self._transport = transport
+        self._start = start
+        self._stdin = stdin
+        self._collector = Collector(start.execution_id if start else execution_id)
+        self._result: Result | None = None
+        self._starts = 0
+        self._resumes = 0
+        self._stream: AsyncStream
+
+    async def open(self) -> Self:
+        """Makes the call. What is refused is told by the first read."""
+        services = self._transport.services.executions
+        start = self._start
+        if start is None:
+            self._attach()
+        elif self._stdin is None:
+            self._stream = self._transport.talk(services.Execute)
+            await self._stream.write(pb.ExecuteRequest(start=start))
+        elif start.stdin_open:
+            requests = run_messages(start, self._stdin)
+            self._stream = self._transport.stream(services.Execute, requests)
+        else:
+            request = pb.ExecuteRequest(start=start)
+            self._stream = self._transport.stream(self._transport.services.execute_once, request)
+        self._starts += 1
+        return self
+
+    # Reading
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._result is None:
+            taken = self._collector.take(await self._message())
+            if isinstance(taken, Result):
+                self._result = taken
+            elif taken is not None:
+                return taken
+        raise StopAsyncIteration
+
+    async def result(self) -> Result:
+        """Reads what is left, and returns all that came since the beginning."""
+        while self._result is None:
+            taken = self._collector.take(await self._message())
+            if isinstance(taken, Result):
+                self._result = taken
+        return self._result
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the call and, unless it was told to go on, the program with all it has started."""
+        if self._result is None:
+            self._stream.cancel()
+
+    # Input
+
+    async def write(self, data: bytes | str) -> None:
+        """Writes to its stdin; a text as UTF-8.
+
+        Waits while the program does not read. What comes after its end is dropped.
+        """
+        for chunk in chunks(as_bytes(data)):
+            await self._send(stdin=chunk)
+
+    async def close_stdin(self) -> None:
+        """Ends its stdin."""
+        await self._send(close_stdin=pb.CloseStdin())
+
+    async def signal(self, number: int) -> None:
+        """Sends a Linux signal to its process group: 2 interrupts a cell and leaves its context."""
+        await self._send(signal=pb.Signal(number=number))
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Says that its terminal has another size."""
+        await self._send(resize=pb.Terminal(rows=rows, columns=columns))
+
+    async def _send(self, **event: Any) -> None:
+        if self._start is None:
+            request = pb.WriteInputRequest(execution_id=self._collector.execution_id, **event)
+            await self._transport.call(self._transport.services.executions.WriteInput, request)
+        elif self._stdin is None:
+            await self._stream.write(pb.ExecuteRequest(**event))
+        else:
+            raise ValueError("this execution was started with all of its input")
+
+    # The call
+
+    async def _message(self) -> pb.ExecuteResponse:
+        while True:
+            try:
+                message: pb.ExecuteResponse | None = await self._stream.read()
+            except (ConnectionLost, Unreachable, Unavailable) as error:
+                await self._resume(error)
+                continue
+            except NotFound as error:
+                if self._resumes == 0:
+                    raise
+                raise self._lost(f"the connection broke, and now: {error}") from None
+            if message is None:
+                raise self._lost("the server ended the call without telling how it ended")
+            self._resumes = 0
+            if not self._ran_nothing(message):
+                return message
+            await self.open()
+
+    def _ran_nothing(self, message: pb.ExecuteResponse) -> bool:
+        """Whether it may be started once more, and there is a point in it."""
+        start = self._start
+        if start is None or self._starts == _MAX_STARTS:
+            return False
+        if message.finished.sandbox_lost.cause != pb.SandboxLost.BEFORE_START:
+            return False
+        # An id runs once. A sandbox that lives on is lost for good. And input may be on its way.
+        return not (start.execution_id or start.sandbox_id) and (
+            self._stdin is not None or not start.stdin_open
+        )
+
+    async def _resume(self, error: ServiceError) -> None:
+        """Attaches to what goes on without a connection, or raises."""
+        start = self._start
+        goes_on = self._collector.has_started and (
+            start is None
+            or (start.keep_after_disconnect.ToNanoseconds() > 0 and not start.stdin_open)
+        )
+        if not goes_on or self._resumes == _MAX_RESUMES:
+            if isinstance(error, ConnectionLost):
+                error.execution_id = self._collector.execution_id
+            raise error
+        await self._transport.sleep(0.1 * 2**self._resumes)
+        self._resumes += 1
+        self._attach()
+
+    def _attach(self) -> None:
+        attach = self._transport.services.executions.Attach
+        self._stream = self._transport.stream(attach, self._collector.attach_request())
+
+    def _lost(self, reason: str) -> ConnectionLost:
+        lost = ConnectionLost(reason)
+        lost.execution_id = self._collector.execution_id
+        return lost

@@ -1,0 +1,150 @@
+# Made from _async by generate.sh: change it there.
+"""Files of a sandbox that lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from sandpool.v1 import file_pb2 as pb
+
+from .._transport.synchronous import Transport
+from ..paths import PathInfo
+from ..requests import as_bytes, chunks
+
+_PAGE: Final = 1000
+
+
+class Files:
+    """Files in /workspace, which relative paths are relative to, /tmp and /home/sandbox.
+
+    Raises NotFound, AlreadyExists, ResourceExhausted where the volume is full, FailedPrecondition
+    where a path is something else than it should be, and InvalidArgument for what is no path there.
+    """
+
+    def __init__(self, transport: Transport, sandbox_id: str) -> None:
+        self._transport = transport
+        self._sandbox_id = sandbox_id
+
+    def read(self, path: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The content of a file, from `offset` on; `length`: at most so many bytes of it.
+
+        A sandbox can make its files as large as its volumes are: give a length, or use `stream`.
+        """
+        content = bytearray()
+        for chunk in self.stream(path, offset=offset, length=length):
+            content += chunk
+        return bytes(content)
+
+    def stream(
+        self, path: str, *, offset: int = 0, length: int | None = None
+    ) -> Iterator[bytes]:
+        """The content of a file in parts, as they come."""
+        request = pb.ReadFileRequest(
+            sandbox_id=self._sandbox_id, path=path, offset=offset, length=length
+        )
+        stream = self._transport.stream(self._services.ReadFile, request)
+        try:
+            while (message := stream.read()) is not None:
+                if message.content:
+                    yield message.content
+        finally:
+            stream.cancel()
+
+    def write(
+        self,
+        path: str,
+        content: bytes | str | Iterable[bytes],
+        *,
+        mode: int = 0o644,
+        replace: bool = True,
+    ) -> PathInfo:
+        """Writes a file, whole or not at all; directories above it must be there.
+
+        `content` may come in parts of at most 1 MiB; a text is written as UTF-8. Without `replace`,
+        a file that there is raises AlreadyExists.
+        """
+        size = None
+        if isinstance(content, (bytes, str)):
+            whole = as_bytes(content)
+            size, content = len(whole), chunks(whole)
+        start = pb.WriteFileStart(
+            sandbox_id=self._sandbox_id,
+            path=path,
+            mode=mode,
+            how=pb.WriteFileStart.REPLACE if replace else pb.WriteFileStart.CREATE,
+            size=size,
+        )
+        parts = content
+
+        def messages() -> Iterator[pb.WriteFileRequest]:
+            yield pb.WriteFileRequest(start=start)
+            for part in parts:
+                yield pb.WriteFileRequest(content=part)
+
+        return PathInfo.of(self._transport.call(self._services.WriteFile, messages()))
+
+    def list(self, path: str = ".", *, limit: int = 10_000) -> Sequence[PathInfo]:
+        """What is in a directory, by name: the first `limit` of it."""
+        entries: list[PathInfo] = []
+        request = pb.ListDirectoryRequest(sandbox_id=self._sandbox_id, path=path)
+        while True:
+            request.page_size = min(limit - len(entries), _PAGE)
+            answer = self._call(self._services.ListDirectory, request)
+            entries += map(PathInfo.of, answer.entries)
+            if not answer.next_page_token or len(entries) >= limit:
+                return entries
+            request.page_token = answer.next_page_token
+
+    def stat(self, path: str) -> PathInfo:
+        """What a path is; a link is not followed."""
+        request = pb.StatPathRequest(sandbox_id=self._sandbox_id, path=path)
+        return PathInfo.of(self._call(self._services.StatPath, request))
+
+    def make_directory(self, path: str, *, mode: int = 0o755) -> PathInfo:
+        """Makes a directory, with all above it. It may be there already."""
+        request = pb.MakeDirectoryRequest(sandbox_id=self._sandbox_id, path=path, mode=mode)
+        return PathInfo.of(self._call(self._services.MakeDirectory, request))
+
+    def move(self, path: str, to: str, *, replace: bool = False) -> PathInfo:
+        """Gives a path another name, within one of the writable directories."""
+        request = pb.MovePathRequest(sandbox_id=self._sandbox_id, to=to, replace=replace)
+        setattr(request, "from", path)  # Its name is a keyword here.
+        return PathInfo.of(self._call(self._services.MovePath, request))
+
+    def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Removes a path; a directory that is not empty only if `recursive`."""
+        request = pb.RemovePathRequest(sandbox_id=self._sandbox_id, path=path, recursive=recursive)
+        self._call(self._services.RemovePath, request)
+
+    def upload_archive(self, path: str, archive: bytes | Iterable[bytes]) -> PathInfo:
+        """Unpacks a tar archive into a directory, which is made if it is not there."""
+        start = pb.UploadArchiveStart(sandbox_id=self._sandbox_id, path=path)
+        parts = chunks(archive) if isinstance(archive, bytes) else archive
+
+        def messages() -> Iterator[pb.UploadArchiveRequest]:
+            yield pb.UploadArchiveRequest(start=start)
+            for part in parts:
+                yield pb.UploadArchiveRequest(content=part)
+
+        return PathInfo.of(self._transport.call(self._services.UploadArchive, messages()))
+
+    def download_archive(self, path: str = ".") -> Iterator[bytes]:
+        """All that is in a directory as a tar archive, in parts.
+
+        It is the sandbox's word: unpack it as what a stranger sent (tarfile's filter="data").
+        """
+        request = pb.DownloadArchiveRequest(sandbox_id=self._sandbox_id, path=path)
+        stream = self._transport.stream(self._services.DownloadArchive, request)
+        try:
+            while (message := stream.read()) is not None:
+                yield message.content
+        finally:
+            stream.cancel()
+
+    @property
+    def _services(self) -> Any:
+        return self._transport.services.files
+
+    def _call(self, method: Any, request: Any) -> Any:
+        return self._transport.call(method, request, self._transport.call_timeout)

@@ -1,0 +1,146 @@
+"""Calls of the client for threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from ..errors import ServiceError, error_of
+from ..settings import Settings
+from .guard import Guard
+from .services import Services
+
+_ROOM = 4  # Messages that wait to be sent, of at most requests.CHUNK bytes each.
+
+
+class Transport:
+    """A connection to a server; for any number of threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._guard = Guard()
+        if settings.credentials is None:
+            self._channel = grpc.insecure_channel(settings.address, settings.options)
+        else:
+            self._channel = grpc.secure_channel(
+                settings.address, settings.credentials, settings.options
+            )
+        self._services = Services(self._channel)
+
+    @property
+    def services(self) -> Services:
+        """The methods to call; raises where a call would hang."""
+        self._guard.check()
+        return self._services
+
+    @property
+    def call_timeout(self) -> float:
+        """Seconds that a call which does not wait for anything may take."""
+        return self._settings.call_timeout
+
+    def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
+        """The answer of a call that has one; `request` is a message or an iterator of them."""
+        try:
+            return method(request, timeout=timeout, metadata=self._settings.metadata)
+        except grpc.RpcError as error:
+            raise self.failed(error) from None
+
+    def stream(self, method: Any, request: Any) -> Stream:
+        """A call with many answers; `request` is a message or an iterator of them."""
+        return Stream(self, method(request, metadata=self._settings.metadata))
+
+    def talk(self, method: Any) -> Stream:
+        """A call with many messages both ways."""
+        outbox = _Outbox()
+        call = method(outbox, metadata=self._settings.metadata)
+        if not call.add_callback(outbox.close):
+            outbox.close()
+        return Stream(self, call, outbox)
+
+    def failed(self, error: grpc.RpcError) -> ServiceError:
+        """What to raise for grpc's own error."""
+        return error_of(error, self._settings.address)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Waits."""
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        """Ends the connection, and the calls on it."""
+        self._guard.closed = True
+        self._channel.close()
+
+
+class Stream:
+    """A call whose answers come one after the other."""
+
+    def __init__(self, transport: Transport, call: Any, outbox: _Outbox | None = None) -> None:
+        self._transport = transport
+        self._call = call
+        self._outbox = outbox
+
+    def read(self) -> Any:
+        """The next message; None after the last one."""
+        try:
+            return next(self._call, None)
+        except grpc.RpcError as error:
+            raise self._transport.failed(error) from None
+
+    def write(self, message: Any) -> None:
+        """Sends a message, or drops it if the call has ended. Waits while the server takes none."""
+        if self._outbox is not None:
+            self._outbox.put(message)
+
+    def done_writing(self) -> None:
+        """Says that no message follows."""
+        if self._outbox is not None:
+            self._outbox.finish()
+
+    def cancel(self) -> None:
+        """Ends the call at once."""
+        self._call.cancel()
+
+
+class _Outbox:
+    """Messages on their way from one thread to gRPC's own, which iterates over them."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Any] = deque()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._closed = False
+
+    def put(self, message: Any) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._messages) < _ROOM)
+            if not self._closed:
+                self._messages.append(message)
+                self._changed.notify_all()
+
+    def finish(self) -> None:
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._finished or self._messages)
+            if self._closed or not self._messages:
+                raise StopIteration
+            message = self._messages.popleft()
+            self._changed.notify_all()
+            return message

@@ -1,0 +1,149 @@
+"""What is asked for: the options of an execution, and the messages that say them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from typing_extensions import TypedDict
+
+from sandpool.v1 import execution_pb2 as pb
+
+from ._durations import duration
+
+CHUNK: Final = 64 * 1024
+"""Bytes of input in a message; the server takes up to 1 MiB."""
+
+
+class Options(TypedDict, total=False):
+    """What every way to run something takes.
+
+    Unset limits are the pool's defaults, and over its maximum they are refused (`InvalidArgument`).
+    Times are in seconds, sizes in bytes.
+    """
+
+    pool: str
+    """Name of the pool; unset: the server's default one. Not in a sandbox that lives on."""
+    env: Mapping[str, str]
+    """Added to the pool's environment, over it."""
+    working_directory: str
+    """Relative to /workspace, or absolute within it; made if it is missing."""
+    files: Mapping[str, bytes | str]
+    """Written before the start, by path relative to the working directory; texts as UTF-8."""
+    output_paths: Sequence[str]
+    """Globs relative to the working directory; what they match comes back as `Result.files`."""
+    timeout: float
+    """Wall clock, from the start on."""
+    queue_timeout: float
+    """How long to wait for a sandbox, or for the earlier cells of a context."""
+    memory_bytes: int
+    disk_bytes: int
+    """Files in /workspace, /tmp and HOME together. Not in a sandbox that lives on."""
+    output_bytes: int
+    """stdout, stderr and displays together."""
+    output_file_bytes: int
+    """Content of all output files together; what does not fit is left out."""
+    processes: int
+    """Processes and threads at once."""
+    labels: Mapping[str, str]
+    """Written to the server's log; not secret."""
+    execution_id: str
+    """Chosen by the caller: the same id twice runs once."""
+    keep_after_disconnect: float
+    """How long it goes on when nobody reads it."""
+    terminal: tuple[int, int]
+    """Rows and columns: it runs on a terminal of that size."""
+
+
+def spec(
+    program: pb.Code | pb.Command,
+    *,
+    sandbox_id: str = "",
+    context_id: str = "",
+    stdin_open: bool = False,
+    pool: str = "",
+    env: Mapping[str, str] | None = None,
+    working_directory: str = "",
+    files: Mapping[str, bytes | str] | None = None,
+    output_paths: Sequence[str] = (),
+    timeout: float | None = None,
+    queue_timeout: float | None = None,
+    memory_bytes: int = 0,
+    disk_bytes: int = 0,
+    output_bytes: int = 0,
+    output_file_bytes: int = 0,
+    processes: int = 0,
+    labels: Mapping[str, str] | None = None,
+    execution_id: str = "",
+    keep_after_disconnect: float | None = None,
+    terminal: tuple[int, int] | None = None,
+) -> pb.ExecutionSpec:
+    """The message of a program and its `Options`."""
+    if isinstance(output_paths, str):
+        raise TypeError("output_paths: a list of globs is wanted, not one string")
+    return pb.ExecutionSpec(
+        pool=pool,
+        sandbox_id=sandbox_id,
+        context_id=context_id,
+        code=program if isinstance(program, pb.Code) else None,
+        command=program if isinstance(program, pb.Command) else None,
+        env=env,
+        working_directory=working_directory,
+        files=input_files(files),
+        output_paths=output_paths,
+        limits=pb.Limits(
+            timeout=duration("timeout", timeout),
+            queue_timeout=duration("queue_timeout", queue_timeout),
+            memory_bytes=memory_bytes,
+            disk_bytes=disk_bytes,
+            output_bytes=output_bytes,
+            output_file_bytes=output_file_bytes,
+            processes=processes,
+        ),
+        terminal=pb.Terminal(rows=terminal[0], columns=terminal[1]) if terminal else None,
+        stdin_open=stdin_open,
+        execution_id=execution_id,
+        labels=labels,
+        keep_after_disconnect=duration("keep_after_disconnect", keep_after_disconnect),
+    )
+
+
+def code(source: str, language: str, args: Sequence[str]) -> pb.Code:
+    """Source code as a program."""
+    if not isinstance(source, str):
+        raise TypeError(f"code: a str is wanted, not {type(source).__name__}")
+    if isinstance(args, str):
+        raise TypeError("args: a list of arguments is wanted, not one string")
+    return pb.Code(language=language, source=source, args=args)
+
+
+def command(args: Sequence[str]) -> pb.Command:
+    """A command line as a program."""
+    if isinstance(args, (str, bytes)):
+        raise TypeError("args: a list is wanted, such as ['ls', '-l'], not one string")
+    return pb.Command(args=args)
+
+
+def input_files(files: Mapping[str, bytes | str] | None) -> Iterator[pb.InputFile]:
+    """Files as messages."""
+    for path, content in (files or {}).items():
+        yield pb.InputFile(path=path, content=as_bytes(content))
+
+
+def as_bytes(text: bytes | str) -> bytes:
+    """Texts as UTF-8."""
+    return text.encode() if isinstance(text, str) else bytes(text)
+
+
+def chunks(content: bytes) -> Iterable[bytes]:
+    """Parts that a message can carry."""
+    return (content[at : at + CHUNK] for at in range(0, len(content), CHUNK))
+
+
+def run_messages(start: pb.ExecutionSpec, stdin: bytes) -> Iterator[pb.ExecuteRequest]:
+    """All that a call sends whose input is there from the beginning."""
+    yield pb.ExecuteRequest(start=start)
+    if start.stdin_open:
+        for chunk in chunks(stdin):
+            yield pb.ExecuteRequest(stdin=chunk)
+        yield pb.ExecuteRequest(close_stdin=pb.CloseStdin())

@@ -1,0 +1,89 @@
+"""Which server, and how to be let in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+MAX_MESSAGE: Final = 32 << 20
+"""Bytes of a message that is taken from the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """Certificates, as the bytes of PEM files."""
+
+    ca: bytes | None = None
+    """Those to trust; None: those that gRPC comes with."""
+    certificate: bytes | None = None
+    """The one to show, where the server wants one; with its key."""
+    key: bytes | None = field(default=None, repr=False)
+    server_name: str | None = None
+    """The name that the server's certificate has, where it is not the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `Client` takes, made ready for gRPC."""
+
+    address: str
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+    credentials: grpc.ChannelCredentials | None
+    options: tuple[tuple[str, Any], ...]
+    call_timeout: float
+
+    @classmethod
+    def of(
+        cls,
+        address: str | None,
+        *,
+        token: str | None,
+        tls: bool | TLS,
+        connect_timeout: float,
+        call_timeout: float,
+    ) -> Settings:
+        """Takes what is None from the environment."""
+        address = address or os.environ.get("SANDPOOL_ADDRESS") or DEFAULT_ADDRESS
+        scheme, separator, rest = address.partition("://")
+        if separator:
+            if scheme not in ("http", "https"):
+                raise ValueError(
+                    f"address: {address!r} has a scheme that is neither http nor https"
+                )
+            tls = tls or scheme == "https"
+            address = rest.rstrip("/")
+        if not address or any(character.isspace() for character in address):
+            raise ValueError(f"address: {address!r} is not host:port, such as {DEFAULT_ADDRESS}")
+        token = token if token is not None else os.environ.get("SANDPOOL_TOKEN")
+        if token is not None and not (token and token.isascii() and token.isprintable()):
+            raise ValueError("token: it is empty or holds what no header can")
+        if isinstance(tls, TLS):
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+        else:
+            credentials = grpc.ssl_channel_credentials() if tls else None
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            # How long one attempt to connect may take, whatever its name says (grpc's
+            # subchannel.cc), and how soon the next one may follow.
+            ("grpc.min_reconnect_backoff_ms", round(connect_timeout * 1000)),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            # A server that is silent this long is asked whether it is there: calls have no
+            # deadline of their own, programs have.
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+        if isinstance(tls, TLS) and tls.server_name:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        return cls(
+            address=address,
+            metadata=(("authorization", f"Bearer {token}"),) if token is not None else (),
+            credentials=credentials,
+            options=tuple(options),
+            call_timeout=call_timeout,
+        )
