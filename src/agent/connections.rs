@@ -34,6 +34,9 @@ use crate::proto::agent::agent_service_server::AgentServiceServer;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_FRAME: u32 = 64 * 1024;
+/// The largest start: a source, arguments and environment as the server takes them in a request of its own
+/// (32 MiB), and what it adds.
+const MAX_MESSAGE: usize = 33 << 20;
 /// Programs at once, their reconnects, and the preparation.
 const MAX_STREAMS: u32 = 1024;
 /// How long nobody is let in after it was not possible.
@@ -72,7 +75,8 @@ async fn serve_connection(agent: Agent, read: OwnedFd, write: OwnedFd, attach: O
     let Ok(stream) = DescriptorPair::new(read, write) else {
         return;
     };
-    let service = TowerToHyperService::new(AgentServiceServer::new(agent));
+    let agent = AgentServiceServer::new(agent).max_decoding_message_size(MAX_MESSAGE);
+    let service = TowerToHyperService::new(agent);
     // How it ended does not matter: the server comes back or deletes the sandbox.
     let _ = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -16,6 +16,16 @@ async fn a_python_program_runs_in_a_warm_interpreter() {
 }
 
 #[tokio::test]
+async fn a_source_may_be_as_large_as_a_request() {
+    let (_server, client) = main_pool().await;
+    let long = "x".repeat(20_000_000);
+    python(&format!("text = '{long}'\nprint(len(text))"))
+        .run(&client)
+        .await
+        .printed("20000000\n");
+}
+
+#[tokio::test]
 async fn a_traceback_shows_the_source_lines() {
     let (_server, client) = main_pool().await;
     let source = "def f():\n    return 1 / 0  # here\n\nf()\n";
