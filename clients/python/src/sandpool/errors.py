@@ -148,9 +148,9 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
 
 def error_of(error: grpc.RpcError, address: str) -> ServiceError:
     """What a failed call raises, from grpc's own error."""
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-    said: str = error.details() or ""  # type: ignore[attr-defined]
-    trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    code: grpc.StatusCode = error.code()
+    said: str = error.details() or ""
+    trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
     if code is grpc.StatusCode.UNAVAILABLE and not trailers:
         # No server's answer has any of these: gRPC made it here.
         if "connect" in said or "resol" in said or "handshake" in said.lower():

@@ -61,10 +61,10 @@ class Settings:
         token = token if token is not None else os.environ.get("SANDPOOL_TOKEN")
         if token is not None and not (token and token.isascii() and token.isprintable()):
             raise ValueError("token: it is empty or holds what no header can")
-        if isinstance(tls, TLS):
-            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
-        else:
-            credentials = grpc.ssl_channel_credentials() if tls else None
+        credentials: grpc.ChannelCredentials | None = None
+        if tls:
+            own = tls if isinstance(tls, TLS) else TLS()
+            credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             # How long one attempt to connect may take, whatever its name says (grpc's

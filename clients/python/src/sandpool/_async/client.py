@@ -136,6 +136,17 @@ class AsyncClient(AsyncRunner):
         pool: pool_pb2.Pool = await self._call(get, pool_pb2.GetPoolRequest(name=name))
         return pool
 
+    async def resize_pool(
+        self, name: str, *, min_idle: int | None = None, max_sandboxes: int | None = None
+    ) -> pool_pb2.Pool:
+        """Resizes a pool until the server restarts. Only for admins."""
+        request = pool_pb2.ResizePoolRequest(
+            name=name, min_idle=min_idle, max_sandboxes=max_sandboxes
+        )
+        resize = self._transport.services.pools.ResizePool
+        pool: pool_pb2.Pool = await self._call(resize, request)
+        return pool
+
     async def server_info(self) -> server_pb2.ServerInfo:
         """Which server this is: a message of server.proto."""
         get = self._transport.services.server.GetServerInfo

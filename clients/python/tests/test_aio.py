@@ -1,0 +1,89 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sandpool import Cancelled, InvalidArgument, SandpoolError, Started, Stdout
+from sandpool.aio import AsyncClient
+
+
+async def test_programs_run_at_once(async_client: AsyncClient) -> None:
+    results = await asyncio.gather(*(async_client.run(f"print({n})") for n in range(10)))
+    assert [result.stdout for result in results] == [f"{n}\n" for n in range(10)]
+
+
+async def test_input_and_output_stream_both_ways(async_client: AsyncClient) -> None:
+    source = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
+    async with await async_client.execute(source, stdin_open=True) as execution:
+        await execution.write("word\n")
+        said = b""
+        async for event in execution:
+            if isinstance(event, Stdout):
+                said += event.data
+                if said == b"WORD\n":
+                    await execution.close_stdin()
+        assert (await execution.result()).ok
+
+
+async def test_sandboxes_have_files_and_contexts(async_client: AsyncClient) -> None:
+    async with await async_client.sandbox(files={"a": "1"}) as sandbox:
+        assert await sandbox.files.read("a") == b"1"
+        assert [part async for part in sandbox.files.stream("a")] == [b"1"]
+        await sandbox.files.write("b", b"2")
+        async with await sandbox.context() as context:
+            await context.run("x = open('b').read()")
+            assert (await context.run("x")).displays[0].text == "'2'"
+
+
+async def test_a_cancelled_task_cancels_its_program(async_client: AsyncClient) -> None:
+    async with await async_client.sandbox() as sandbox:
+        started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            source = "import time; time.sleep(1000)"
+            async with await sandbox.execute(source) as execution:
+                async for event in execution:
+                    if isinstance(event, Started):
+                        started.set_result(event.execution_id)
+
+        task = asyncio.create_task(run())
+        execution_id = await started
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ended = await (await async_client.attach(execution_id)).result()
+        assert isinstance(ended.outcome, Cancelled)
+
+
+async def test_a_cancelled_run_cancels_its_program(async_client: AsyncClient) -> None:
+    async with await async_client.sandbox() as sandbox:
+        execution_id = f"cancelled-{id(sandbox)}"
+        source = "open('there', 'w').close(); import time; time.sleep(1000)"
+        task = asyncio.create_task(sandbox.run(source, execution_id=execution_id))
+        waits = "import os, time\nwhile not os.path.exists('there'): time.sleep(0.01)"
+        await sandbox.run(waits)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ended = await (await async_client.attach(execution_id)).result()
+        assert isinstance(ended.outcome, Cancelled)
+
+
+async def test_a_refused_request_names_the_field(async_client: AsyncClient) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        await async_client.run("1", timeout=1e9)
+    assert refused.value.violations[0].field == "start.limits.timeout"
+
+
+def test_a_client_belongs_to_one_loop(server: str) -> None:
+    client = AsyncClient(server)
+
+    async def run() -> str:
+        return (await client.run("print(1)")).stdout
+
+    assert asyncio.run(run()) == "1\n"
+    with pytest.raises(SandpoolError, match="event loop"):
+        asyncio.run(run())

@@ -1,0 +1,97 @@
+"""Connections that break while a program runs."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from sandpool import Client, ConnectionLost, Started, Stdout
+
+
+class Relay:
+    """A way to a server that can be cut."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._to = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                incoming, _ = self._listener.accept()
+            except OSError:
+                return
+            outgoing = socket.create_connection(self._to)
+            self._sockets += [incoming, outgoing]
+            for one, other in ((incoming, outgoing), (outgoing, incoming)):
+                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        self._end(other)
+
+    @staticmethod
+    def _end(connection: socket.socket) -> None:
+        with suppress(OSError):  # It has ended before.
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Ends all connections; new ones are let in."""
+        sockets, self._sockets = self._sockets, []
+        for connection in sockets:
+            self._end(connection)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+@pytest.fixture
+def relay(server: str) -> Iterator[Relay]:
+    relay = Relay(server)
+    yield relay
+    relay.close()
+
+
+def test_what_goes_on_is_resumed_without_a_byte_lost_or_doubled(relay: Relay) -> None:
+    source = "import time\nfor i in range(200): print(i); time.sleep(0.005)"
+    with (
+        Client(relay.address) as client,
+        client.execute(source, keep_after_disconnect=60, output_paths=["*"]) as execution,
+    ):
+        cuts, started, heard = 0, 0, 0
+        for event in execution:
+            started += isinstance(event, Started)
+            if isinstance(event, Stdout):
+                heard += len(event.data)
+                if heard > 100 * (cuts + 1):
+                    cuts += 1
+                    relay.cut()
+        result = execution.result()
+    assert cuts > 2
+    assert started == 1
+    assert result.stdout == "".join(f"{i}\n" for i in range(200))
+    assert result.gaps == []
+
+
+def test_what_does_not_go_on_is_lost_and_not_run_again(relay: Relay, client: Client) -> None:
+    with Client(relay.address) as other:
+        with other.execute("import time; time.sleep(1000)") as execution:
+            started = next(execution)
+            assert isinstance(started, Started)
+            relay.cut()
+            with pytest.raises(ConnectionLost) as lost:
+                execution.result()
+        assert lost.value.execution_id == started.execution_id
+        # The same client makes a new connection.
+        assert other.run("print(1)").stdout == "1\n"

@@ -1,0 +1,184 @@
+"""Calls that are refused or break, and clients that are used wrongly."""
+
+from __future__ import annotations
+
+import http.server
+import multiprocessing
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import SMALL_POOL, Server
+
+from sandpool import (
+    TLS,
+    Client,
+    ConnectionLost,
+    ForkedProcess,
+    PermissionDenied,
+    SandpoolError,
+    ServiceError,
+    Started,
+    Unauthenticated,
+    Unimplemented,
+    Unreachable,
+)
+
+TOKENS = """
+[[token]]
+name = "agents"
+role = "caller"
+token = "0123456789abcdef"
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with tls.crt and tls.key."""
+    directory = tmp_path_factory.mktemp("tls")
+    command: list[str | Path] = [
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        *("-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", directory / "tls.key"),
+        *("-addext", "subjectAltName=DNS:localhost", "-out", directory / "tls.crt"),
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    (directory / "tokens.toml").write_text(TOKENS)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def secure(certificate: Path) -> Iterator[str]:
+    """The port of a server with TLS and tokens."""
+    config = (
+        f'[tls]\ncertificate = "{certificate}/tls.crt"\nkey = "{certificate}/tls.key"\n'
+        f'[access]\ntokens = "{certificate}/tokens.toml"\n{SMALL_POOL}'
+    )
+    with Server(config) as server:
+        yield server.address.rpartition(":")[2]
+
+
+def test_a_certificate_and_a_token_let_in(secure: str, certificate: Path) -> None:
+    tls = TLS(ca=(certificate / "tls.crt").read_bytes())
+    with Client(f"localhost:{secure}", token="0123456789abcdef", tls=tls) as client:
+        assert client.run("print(1)").stdout == "1\n"
+        with pytest.raises(PermissionDenied):
+            client.resize_pool("default", min_idle=2)
+    named = TLS(ca=tls.ca, server_name="localhost")
+    for address in (f"127.0.0.1:{secure}", f"https://127.0.0.1:{secure}"):
+        with (
+            Client(address, token="wrong" * 5, tls=named) as client,
+            pytest.raises(Unauthenticated),
+        ):
+            client.run("print(1)")
+
+
+def test_a_certificate_that_nobody_knows_is_told(secure: str) -> None:
+    with (
+        Client(f"https://localhost:{secure}") as client,
+        pytest.raises(Unreachable, match="certificate"),
+    ):
+        client.run("1")
+
+
+def test_a_tls_port_without_tls_is_told(secure: str) -> None:
+    with Client(f"localhost:{secure}") as client, pytest.raises(Unreachable, match="tls=True"):
+        client.run("1")
+
+
+def test_nobody_there_is_told_with_the_address_and_how_to_start_one() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with Client(address) as client, pytest.raises(Unreachable) as refused:
+            client.run("1")
+    assert address in str(refused.value)
+    assert "sandpool serve" in str(refused.value)
+    with Client("no-such-host.invalid:50051") as client, pytest.raises(Unreachable):
+        client.run("1")
+
+
+def test_who_does_not_answer_is_given_up_in_time() -> None:
+    # It listens, and nobody ever accepts or answers.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, connect_timeout=0.5) as client, pytest.raises(Unreachable):
+            client.run("1")
+
+
+def test_an_http_server_is_told() -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with Client(f"127.0.0.1:{server.server_port}") as client:
+            with pytest.raises((Unreachable, Unimplemented)) as refused:
+                client.run("1")
+            assert str(server.server_port) in str(refused.value)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("address", ["ftp://there:1", "two words", "http://"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        Client(address)
+
+
+def test_a_token_that_no_header_can_hold_is_refused_and_not_told() -> None:
+    with pytest.raises(ValueError, match="token") as refused:
+        Client(token="secret\n")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_closed_client_says_so(server: str) -> None:
+    client = Client(server)
+    client.close()
+    with pytest.raises(SandpoolError, match="closed"):
+        client.run("1")
+
+
+def test_a_server_that_dies_is_told_with_the_execution() -> None:
+    with Server(SMALL_POOL) as server, Client(server.address) as client:
+        with client.execute("import time; time.sleep(1000)") as execution:
+            started = next(execution)
+            assert isinstance(started, Started)
+            server.process.kill()
+            with pytest.raises(ConnectionLost) as lost:
+                execution.result()
+        assert lost.value.execution_id == started.execution_id
+
+
+def test_a_request_that_is_too_large_is_told(client: Client) -> None:
+    with pytest.raises(ServiceError, match="too large"):
+        client.run("#" * 40_000_000)
+
+
+def _in_a_child(server: str, client: Client) -> None:
+    try:
+        client.run("print(1)")
+    except ForkedProcess:
+        os._exit(7)
+
+
+def test_a_forked_process_is_told_at_once(server: str, client: Client) -> None:
+    client.run("print(1)")
+    child = multiprocessing.get_context("fork").Process(target=_in_a_child, args=(server, client))
+    child.start()
+    child.join()
+    assert child.exitcode == 7
+    assert client.run("print(1)").ok
+
+
+def test_what_a_server_is_is_told(client: Client) -> None:
+    assert client.server_info().version
+    [pool] = [pool for pool in client.list_pools() if pool.spec.name == "default"]
+    assert client.get_pool("default").spec == pool.spec
