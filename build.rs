@@ -2,11 +2,12 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PUBLIC: [&str; 4] = [
+const PUBLIC: [&str; 5] = [
     "sandpool/v1/execution.proto",
     "sandpool/v1/file.proto",
     "sandpool/v1/pool.proto",
     "sandpool/v1/sandbox.proto",
+    "sandpool/v1/server.proto",
 ];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.

@@ -1,6 +1,6 @@
 //! The gRPC edge: requests are checked and translated here, and errors become statuses.
 //!
-//! `execution.rs`, `sandboxes.rs`, `files.rs` and `pools.rs` are the services; `whole.rs` makes Run's one answer of many events.
+//! `execution.rs`, `sandboxes.rs`, `files.rs`, `pools.rs` and `server.rs` are the services; `whole.rs` makes Run's one answer of many events.
 //! `attach.rs` is what the first has for executions that outlive their calls.
 //! `service.rs` makes an HTTP service of the first, with the encoding in `answers.rs`.
 //! `access.rs` lets calls in before any of them sees one.
@@ -18,6 +18,7 @@ pub mod input;
 mod page;
 mod pools;
 mod sandboxes;
+mod server;
 mod service;
 pub mod status;
 pub mod translate;
@@ -29,5 +30,6 @@ pub use execution::Executions;
 pub use files::Files;
 pub use pools::{PoolAdministration, PoolInfo, Pools};
 pub use sandboxes::Sandboxes;
+pub use server::ServerDescription;
 pub use service::ExecutionServer;
 pub use violations::{InvalidRequest, Violation};

@@ -13,11 +13,14 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use super::{ServeError, tls};
 use crate::{
     access::Access,
-    api::{AccessLayer, ExecutionServer, Executions, Files, PoolAdministration, Pools, Sandboxes},
+    api::{
+        AccessLayer, ExecutionServer, Executions, Files, PoolAdministration, Pools, Sandboxes,
+        ServerDescription,
+    },
     dispatch::Dispatcher,
     proto::v1::{
         self, file_service_server::FileServiceServer, pool_service_server::PoolServiceServer,
-        sandbox_service_server::SandboxServiceServer,
+        sandbox_service_server::SandboxServiceServer, server_service_server::ServerServiceServer,
     },
     reload::Reloaded,
 };
@@ -179,6 +182,7 @@ pub(super) fn services(
         .add_service(SandboxServiceServer::new(sandboxes).max_decoding_message_size(MAX_MESSAGE))
         .add_service(FileServiceServer::new(files))
         .add_service(PoolServiceServer::new(administration))
+        .add_service(ServerServiceServer::new(ServerDescription))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);

@@ -62,6 +62,12 @@ async fn list(client: &Client) -> Result<v1::ListPoolsResponse, Status> {
     answer.map(tonic::Response::into_inner)
 }
 
+async fn info(client: &Client) -> Result<v1::ServerInfo, Status> {
+    let mut server = client.server.clone();
+    let answer = server.get_server_info(v1::GetServerInfoRequest {}).await;
+    answer.map(tonic::Response::into_inner)
+}
+
 fn assert_tells_nothing(status: &Status, code: Code, message: &str) {
     assert_eq!(status.code(), code, "{status:?}");
     assert_eq!(status.message(), message);
@@ -83,6 +89,7 @@ async fn without_a_valid_token_nothing_is_answered_but_health() {
         let caller = header.map_or(client.clone(), |value| client.authorized(value));
         for status in [
             list(&caller).await.unwrap_err(),
+            info(&caller).await.unwrap_err(),
             bash("echo never").refused(&caller).await,
             bash("echo never").pool("unknown").refused(&caller).await,
             bash("")
@@ -115,6 +122,7 @@ async fn a_caller_runs_programs_and_an_admin_changes_pools() {
     let agents = with_token(&client, AGENTS);
     bash("echo mine").run(&agents).await.printed("mine\n");
     assert_eq!(list(&agents).await.unwrap().pools.len(), 1);
+    assert_ne!(info(&agents).await.unwrap().version, "");
     let resize = ResizePoolRequest {
         name: "main".to_owned(),
         min_idle: Some(1),

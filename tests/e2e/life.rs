@@ -293,6 +293,7 @@ async fn grpcurl_finds_its_way_by_reflection() {
         "grpc.health.v1.Health",
         "sandpool.v1.ExecutionService",
         "sandpool.v1.PoolService",
+        "sandpool.v1.ServerService",
     ] {
         assert!(services.lines().any(|line| line == service), "{services}");
     }

@@ -38,6 +38,7 @@ mod outside;
 mod pools;
 mod queue;
 mod running;
+mod server_info;
 mod streams;
 mod terminals;
 mod tls;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use sandpool::proto::v1::{
     execution_service_client::ExecutionServiceClient, file_service_client::FileServiceClient,
     pool_service_client::PoolServiceClient, sandbox_service_client::SandboxServiceClient,
+    server_service_client::ServerServiceClient,
 };
 use tonic::{
     Request, Status,
@@ -26,6 +27,7 @@ pub struct Client {
     pub pools: PoolServiceClient<Connection>,
     pub sandboxes: SandboxServiceClient<Connection>,
     pub files: FileServiceClient<Connection>,
+    pub server: ServerServiceClient<Connection>,
 }
 
 /// The header of that name, if there is one.
@@ -93,7 +95,8 @@ impl Client {
                 .max_decoding_message_size(64 << 20),
             sandboxes: SandboxServiceClient::new(connection.clone()),
             files: FileServiceClient::new(connection.clone()),
-            pools: PoolServiceClient::new(connection),
+            pools: PoolServiceClient::new(connection.clone()),
+            server: ServerServiceClient::new(connection),
             channel,
         }
     }
