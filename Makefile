@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny test test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -52,6 +52,11 @@ deny:
 test: install agent
 	scripts/install-test-tools.sh
 	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked --all-features
+
+## test-examples: the examples, as their READMEs say, against a real server
+test-examples: install agent
+	$(CARGO) build --locked --all-features
+	examples/test target/debug/sandpool "$(AGENT)"
 
 ## soak: all kinds of work in many sandboxes for minutes; nothing is mixed up and nothing left
 SOAK_SECONDS ?= 300
