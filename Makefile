@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -52,6 +52,11 @@ deny:
 test: install agent
 	scripts/install-test-tools.sh
 	SANDPOOL_AGENT="$(CURDIR)/$(AGENT)" $(CARGO) test --locked --all-features
+
+## test-python: the Python client, its format, types and tests, against a real server
+test-python: install agent
+	$(CARGO) build --locked --all-features
+	clients/python/test target/debug/sandpool "$(AGENT)"
 
 ## test-examples: the examples, as their READMEs say, against a real server
 test-examples: install agent

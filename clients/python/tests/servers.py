@@ -31,7 +31,7 @@ class Server:
         self._directory = tempfile.TemporaryDirectory()
         path = Path(self._directory.name) / "sandpool.toml"
         path.write_text(f'listen = "{listen}"\n{config}')
-        program = os.environ.get("SANDPOOL_PROGRAM", str(ROOT / "target/debug/sandpool"))
+        program = os.environ.get("TEST_SERVER", str(ROOT / "target/debug/sandpool"))
         self.process = subprocess.Popen(
             [program, "serve", "--config", path], stdout=subprocess.PIPE, text=True
         )

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from servers import SMALL_POOL, Server
 
@@ -27,6 +29,7 @@ from sandpool import (
     Unimplemented,
     Unreachable,
 )
+from sandpool.v1 import server_pb2, server_pb2_grpc
 
 TOKENS = """
 [[token]]
@@ -176,6 +179,27 @@ def test_a_forked_process_is_told_at_once(server: str, client: Client) -> None:
     child.join()
     assert child.exitcode == 7
     assert client.run("print(1)").ok
+
+
+class _OldServer(server_pb2_grpc.ServerServiceServicer):
+    """What no real server is: one that lacks the other services."""
+
+    def GetServerInfo(
+        self, request: server_pb2.GetServerInfoRequest, context: grpc.ServicerContext
+    ) -> server_pb2.ServerInfo:
+        return server_pb2.ServerInfo(version="0.0.1")
+
+
+def test_a_server_that_is_too_old_is_told_with_its_version() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    server_pb2_grpc.add_ServerServiceServicer_to_server(_OldServer(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Client(f"127.0.0.1:{port}") as client:
+        for call in (lambda: client.run("1"), client.sandbox):
+            with pytest.raises(Unimplemented, match=r"version 0\.0\.1, this client"):
+                call()
+    server.stop(None)
 
 
 def test_what_a_server_is_is_told(client: Client) -> None:

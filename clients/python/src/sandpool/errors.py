@@ -7,6 +7,7 @@ were refused or broke; all are `SandpoolError`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc
@@ -125,6 +126,13 @@ class Aborted(ServiceError):
 
 class Unimplemented(ServiceError):
     """The server does not know the method: it is older than this client, or no Sandpool."""
+
+    def add_versions(self, server: str) -> None:
+        """Tells the server's version beside the client's."""
+        self.message += f"; the server has version {server}, this client {version('sandpool')}"
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ServerError(ServiceError):

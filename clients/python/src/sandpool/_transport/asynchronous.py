@@ -9,10 +9,15 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from ..errors import SandpoolError, ServiceError, error_of
+from sandpool.v1.server_pb2 import GetServerInfoRequest
+
+from ..errors import SandpoolError, ServiceError, Unimplemented, error_of
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
+
+_ASKED: Final = 2.0
+"""Seconds for the question of its version to a server that does not know a call."""
 
 _ENDED: Final = (asyncio.InvalidStateError, grpc.RpcError)
 """By what writing to a call fails that has ended; reading from it tells why."""
@@ -56,7 +61,7 @@ class AsyncTransport:
         try:
             return await method(request, timeout=timeout, metadata=self._settings.metadata)
         except grpc.RpcError as error:
-            raise self.failed(error) from None
+            raise await self.failed(error) from None
 
     def stream(self, method: Any, request: Any) -> AsyncStream:
         """A call with many answers; `request` is a message or an iterator of them."""
@@ -66,9 +71,16 @@ class AsyncTransport:
         """A call with many messages both ways."""
         return AsyncStream(self, method(metadata=self._settings.metadata))
 
-    def failed(self, error: grpc.RpcError) -> ServiceError:
+    async def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
-        return error_of(error, self._settings.address)
+        failed = error_of(error, self._settings.address)
+        if isinstance(failed, Unimplemented):
+            with suppress(grpc.RpcError):
+                info = await self.services.server.GetServerInfo(
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.metadata
+                )
+                failed.add_versions(info.version)
+        return failed
 
     @staticmethod
     async def sleep(seconds: float) -> None:
@@ -94,7 +106,7 @@ class AsyncStream:
         try:
             message = await self._call.read()
         except grpc.RpcError as error:
-            raise self._transport.failed(error) from None
+            raise await self._transport.failed(error) from None
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: Any) -> None:

@@ -6,16 +6,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import grpc
 
-from ..errors import ServiceError, error_of
+from sandpool.v1.server_pb2 import GetServerInfoRequest
+
+from ..errors import ServiceError, Unimplemented, error_of
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
 
-_ROOM = 4  # Messages that wait to be sent, of at most requests.CHUNK bytes each.
+_ROOM: Final = 4
+"""Messages that wait to be sent, of at most requests.CHUNK bytes each."""
+_ASKED: Final = 2.0
+"""Seconds for the question of its version to a server that does not know a call."""
 
 
 class Transport:
@@ -64,7 +70,14 @@ class Transport:
 
     def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
-        return error_of(error, self._settings.address)
+        failed = error_of(error, self._settings.address)
+        if isinstance(failed, Unimplemented):
+            with suppress(grpc.RpcError):
+                info = self.services.server.GetServerInfo(
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.metadata
+                )
+                failed.add_versions(info.version)
+        return failed
 
     @staticmethod
     def sleep(seconds: float) -> None:
