@@ -62,6 +62,7 @@ test-python: install agent
 test-examples: install agent
 	$(CARGO) build --locked --all-features
 	examples/test target/debug/sandpool "$(AGENT)"
+	tests/guide/run local target/debug/sandpool "$(AGENT)"
 
 ## soak: all kinds of work in many sandboxes for minutes; nothing is mixed up and nothing left
 SOAK_SECONDS ?= 300
