@@ -1,6 +1,6 @@
 //! The command line: one file for each subcommand, `sources` and `client` for what they share.
 //!
-//! `serve`, `config` and `doctor` read the configuration; `run`, `executions`, `sandboxes`, `shell`, `cp` and `pools` are clients that know
+//! `serve`, `config` and `doctor` read the configuration; `run`, `executions`, `sandboxes`, `shell`, `cp`, `mcp` and `pools` are clients that know
 //! the public API and nothing else of the server.
 #![allow(clippy::print_stdout)] // Here it is the product.
 
@@ -10,6 +10,7 @@ mod contexts;
 mod cp;
 mod doctor;
 mod executions;
+mod mcp;
 mod pools;
 mod run;
 mod sandboxes;
@@ -52,6 +53,8 @@ enum Command {
     Shell(shell::ShellArgs),
     /// Copy a file or a directory into a sandbox that lives on, or out of one.
     Cp(cp::CpArgs),
+    /// Give sandboxes of a running server as tools to an MCP client, which starts this itself.
+    Mcp(mcp::McpArgs),
     /// Show the pools of a running server.
     Pools(pools::PoolsArgs),
     /// Print the configuration in force, and where it comes from.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Context(args) => block_on(1, contexts::main(args)),
         Command::Shell(args) => block_on(OWN_TROUBLE, shell::main(args)),
         Command::Cp(args) => block_on(1, cp::main(args)),
+        Command::Mcp(args) => block_on(1, mcp::main(args)),
         Command::Pools(args) => block_on(1, pools::main(args)),
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => block_on(1, doctor::main(args)),

@@ -1,0 +1,114 @@
+//! `sandpool mcp`: sandboxes as tools of the Model Context Protocol, over standard input and output.
+//!
+//! - `tools`: which tools there are, and which of them a call means; `arguments`: what they take
+//! - `session`: the connection to the server, and what ends with the session; `stdin`: its end
+//! - `run`: programs as tools; `execute`: one of them until its end; `progress`: what is told meanwhile
+//! - `outcome`, `excerpt`, `images`, `answer`: what is told of it afterwards, and how much
+//! - `sandboxes`, `files`: the other tools
+//! - `trouble`: why a call was not done, in words
+
+mod answer;
+mod arguments;
+mod excerpt;
+mod execute;
+mod files;
+mod images;
+mod outcome;
+mod progress;
+mod run;
+mod sandboxes;
+mod session;
+mod stdin;
+mod tools;
+mod trouble;
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::Args;
+use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+use self::{session::Session, stdin::Watched, tools::Tools};
+use super::{client::ServerArgs, exit_code};
+
+#[derive(Args)]
+pub(super) struct McpArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Take sandboxes from this pool instead of the server's default pool.
+    #[arg(long)]
+    pool: Option<String>,
+    /// Answer with content alone, for clients that show no content (images, for example) beside structured content.
+    #[arg(long)]
+    no_structured_content: bool,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+enum McpError {
+    #[error("cannot wait for signals: {0}")]
+    Signals(#[from] io::Error),
+    #[error("whoever has started this does not speak MCP: its first message must be initialize")]
+    NoInitialize,
+    #[error("the session did not begin: {0}")]
+    Handshake(Box<ServerInitializeError>),
+    #[error("the session crashed: {0}")]
+    Crashed(#[from] tokio::task::JoinError),
+}
+
+/// Until the end of standard input, or a signal.
+pub(super) async fn main(args: McpArgs) -> ExitCode {
+    exit_code(serve(args).await)
+}
+
+async fn serve(args: McpArgs) -> Result<(), McpError> {
+    // Standard output is the protocol's.
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_max_level(LevelFilter::WARN)
+        .init();
+    if io::stdin().is_terminal() {
+        eprintln!("sandpool: this speaks MCP with the program that has started it (docs/mcp.md)");
+    }
+    let end = CancellationToken::new();
+    end_on_signal(end.clone())?;
+    let session = Arc::new(Session::new(args.server, args.pool.unwrap_or_default()));
+    tokio::spawn(session.clone().tell_if_away());
+    let tools = Tools::new(session.clone(), !args.no_structured_content);
+    let (reader, writer) = stdio_pipes();
+    let reader = Watched::new(reader, end.clone());
+    let served = match tools.serve_with_ct((reader, writer), end).await {
+        Ok(running) => running.waiting().await.map(drop).map_err(McpError::from),
+        Err(ServerInitializeError::Cancelled | ServerInitializeError::ConnectionClosed(_)) => {
+            Ok(())
+        }
+        // Its own words have the message in them.
+        Err(ServerInitializeError::ExpectedInitializeRequest(_)) => Err(McpError::NoInitialize),
+        Err(error) => Err(McpError::Handshake(Box::new(error))),
+    };
+    session.close().await;
+    served
+}
+
+/// A second signal does not stop what is done at the end: that has a deadline.
+fn end_on_signal(end: CancellationToken) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        end.cancel();
+    });
+    Ok(())
+}

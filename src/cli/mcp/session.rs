@@ -1,0 +1,190 @@
+//! What lives as long as the session: the connection, the contexts of its sandboxes, and the sandboxes themselves.
+
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync, task::JoinSet, time::timeout};
+use tonic::{Code, Status};
+
+use super::trouble::Trouble;
+use crate::{
+    cli::client::{ClientError, Connection, ServerArgs},
+    proto::v1::{
+        CreateContextRequest, DeleteContextRequest, DeleteSandboxRequest, ListSandboxesRequest,
+        sandbox_service_client::SandboxServiceClient,
+    },
+};
+
+/// The label of sandboxes that end with the session, whose value is the session's own.
+const LABEL: &str = "mcp-session";
+/// How long the end may take. What is left then ends by its idle timeout.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A context of one sandbox, which the first cell makes.
+type Slot = Arc<sync::Mutex<Option<String>>>;
+
+/// One client's session.
+pub(super) struct Session {
+    server: ServerArgs,
+    pool: String,
+    id: String,
+    connection: sync::Mutex<Option<Connection>>,
+    contexts: Mutex<HashMap<String, Slot>>,
+}
+
+impl Session {
+    pub(super) fn new(server: ServerArgs, pool: String) -> Self {
+        Self {
+            server,
+            pool,
+            id: format!("{:016x}", rand::random::<u64>()),
+            connection: sync::Mutex::default(),
+            contexts: Mutex::default(),
+        }
+    }
+
+    /// The pool that sandboxes are taken from; "": the server's default.
+    pub(super) fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// What the session's own sandboxes are labelled with.
+    pub(super) fn labels(&self) -> HashMap<String, String> {
+        [(LABEL.to_owned(), self.id.clone())].into()
+    }
+
+    /// Says so at once if there is no server; calls will try again.
+    pub(super) async fn tell_if_away(self: Arc<Self>) {
+        if let Err(error) = self.connection().await {
+            eprintln!("sandpool: {error}: the tools will say the same until there is one");
+        }
+    }
+
+    /// The connection, which is made when there is none.
+    pub(super) async fn connection(&self) -> Result<Connection, Trouble> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = &*connection {
+            return Ok(connection.clone());
+        }
+        let made = self.server.connect().await.map_err(Trouble::Server)?;
+        Ok(connection.insert(made).clone())
+    }
+
+    /// Why a call failed: by the server's own word, or because it is away.
+    pub(super) async fn trouble(&self, status: Status) -> Trouble {
+        // Only what was made on this side has a source.
+        let Some(source) = status.source() else {
+            if status.code() == Code::Unauthenticated {
+                // The next one reads the token again.
+                *self.connection.lock().await = None;
+            }
+            return Trouble::Refused(Box::new(status));
+        };
+        let broke = source.to_string();
+        *self.connection.lock().await = None;
+        match self.connection().await {
+            Ok(_) => Trouble::Broken(broke),
+            Err(away) => away,
+        }
+    }
+
+    /// The context that keeps the state of a sandbox's Python; made when there is none.
+    pub(super) async fn context(&self, sandbox_id: &str) -> Result<String, Trouble> {
+        let slot = self
+            .slots()
+            .entry(sandbox_id.to_owned())
+            .or_default()
+            .clone();
+        let mut slot = slot.lock().await;
+        if let Some(context_id) = &*slot {
+            return Ok(context_id.clone());
+        }
+        let request = CreateContextRequest {
+            sandbox_id: sandbox_id.to_owned(),
+            ..CreateContextRequest::default()
+        };
+        let mut client = SandboxServiceClient::new(self.connection().await?);
+        match client.create_context(request).await {
+            Ok(created) => Ok(slot.insert(created.into_inner().context_id).clone()),
+            Err(status) => {
+                self.slots().remove(sandbox_id);
+                Err(self.trouble(status).await)
+            }
+        }
+    }
+
+    /// The next cell of this sandbox gets a new context.
+    pub(super) fn forget_context(&self, sandbox_id: &str) {
+        self.slots().remove(sandbox_id);
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<String, Slot>> {
+        // Nothing that holds it can panic halfway.
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes the session's sandboxes, and its contexts in those of others.
+    pub(super) async fn close(&self) {
+        // Without one nothing was made.
+        let Some(connection) = self.connection.lock().await.clone() else {
+            return;
+        };
+        match timeout(CLOSE_TIMEOUT, self.delete_all(connection)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                eprintln!("sandpool: sandboxes of this session may be left: {error}");
+            }
+            Err(_) => eprintln!(
+                "sandpool: sandboxes of this session may be left: deleting them took too long"
+            ),
+        }
+    }
+
+    async fn delete_all(&self, connection: Connection) -> Result<(), ClientError> {
+        let mut client = SandboxServiceClient::new(connection);
+        let mut own = HashSet::new();
+        let mut request = ListSandboxesRequest {
+            labels: self.labels(),
+            page_size: 1000,
+            ..ListSandboxesRequest::default()
+        };
+        loop {
+            let page = client.list_sandboxes(request.clone()).await?.into_inner();
+            own.extend(page.sandboxes.into_iter().map(|it| it.sandbox_id));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        let mut deletions = JoinSet::new();
+        for (sandbox_id, slot) in std::mem::take(&mut *self.slots()) {
+            let context_id = slot.lock().await.take();
+            if let Some(context_id) = context_id.filter(|_| !own.contains(&sandbox_id)) {
+                let mut client = client.clone();
+                let request = DeleteContextRequest {
+                    sandbox_id,
+                    context_id,
+                };
+                deletions.spawn(async move { client.delete_context(request).await.map(drop) });
+            }
+        }
+        for sandbox_id in own {
+            let mut client = client.clone();
+            let request = DeleteSandboxRequest { sandbox_id };
+            deletions.spawn(async move { client.delete_sandbox(request).await.map(drop) });
+        }
+        let mut outcome = Ok(());
+        while let Some(deleted) = deletions.join_next().await {
+            match deleted {
+                // What has ended by itself is gone, too.
+                Ok(Err(status)) if status.code() != Code::NotFound => outcome = Err(status.into()),
+                _ => {}
+            }
+        }
+        outcome
+    }
+}

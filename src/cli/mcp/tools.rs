@@ -1,0 +1,229 @@
+//! Which tools there are, and which of them a call means.
+
+use std::sync::Arc;
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    handler::server::tool::{schema_for_input, schema_for_output},
+    model::{
+        CallToolRequestParams, CallToolResponse, Implementation, JsonObject, ListToolsResult,
+        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    },
+    schemars::JsonSchema,
+    service::RequestContext,
+};
+
+use super::{
+    answer::{Answer, ProgramAnswer},
+    arguments::{
+        CreateSandbox, DeleteSandbox, ListFiles, ReadFile, RunCode, RunCommand, WriteFile, parse,
+    },
+    files::{self, ListAnswer, ReadAnswer, WrittenAnswer},
+    progress::Progress,
+    run,
+    sandboxes::{self, DeletedAnswer, SandboxAnswer},
+    session::Session,
+    trouble::Trouble,
+};
+
+const INSTRUCTIONS: &str = "\
+Runs code in sandboxes that have no network and reach nothing of this machine. run_code and run_command take a fresh \
+sandbox for each call. To keep files and the variables of Python from call to call, make a sandbox with create_sandbox \
+and give its sandbox_id to the others. Output is bounded: 8 KiB of the beginning and 8 KiB of the end of stdout, and as \
+much of stderr, so write what is long into a file. Sandboxes end with this session.";
+
+const RUN_CODE: &str = "\
+Run code in a sandbox without network, and get what it writes. Without sandbox_id: a fresh sandbox, which is gone \
+afterwards. With the sandbox_id of create_sandbox: files stay, and Python keeps its variables from call to call, shows \
+the value of a last expression, and figures of matplotlib as images. Code of one sandbox's Python runs in turn. More \
+than 16 KiB of output has its middle left out. A program that fails, or exceeds a limit, is an error that says how it \
+ended.";
+
+const RUN_COMMAND: &str = "\
+Run a shell's line, or a program, in a sandbox without network, and get what it writes: in a fresh sandbox, or with \
+sandbox_id in one of create_sandbox, beside what else runs there. More than 16 KiB of output has its middle left out. \
+What it has started ends with it.";
+
+const CREATE_SANDBOX: &str = "\
+Take a sandbox that lives on, for several calls: its files stay, and Python keeps its variables. It ends with \
+delete_sandbox, with this session, at the end of its lifetime, or when it was not used for its idle timeout.";
+
+const WRITE_FILE: &str = "Write a file of a sandbox of create_sandbox: text, or bytes in base64.";
+
+const READ_FILE: &str = "\
+Read a file of a sandbox of create_sandbox: text as text, PNG, JPEG, GIF and WebP of up to 3 MiB as an image, anything \
+else in base64. At most 16 KiB unless length asks for more; the answer says where to read on.";
+
+const LIST_FILES: &str = "\
+List a directory of a sandbox of create_sandbox, up to 500 entries of it.";
+
+const DELETE_SANDBOX: &str = "\
+End a sandbox of create_sandbox, with all that runs in it and its files.";
+
+/// The tools of one session.
+pub(super) struct Tools {
+    session: Arc<Session>,
+    structured: bool,
+}
+
+impl Tools {
+    /// Answers have structured content if it is `structured`.
+    pub(super) fn new(session: Arc<Session>, structured: bool) -> Self {
+        Self {
+            session,
+            structured,
+        }
+    }
+
+    fn list(&self) -> Result<Vec<Tool>, String> {
+        let only_looks = ToolAnnotations::new().read_only(true);
+        let runs = ToolAnnotations::new().destructive(false);
+        let ends = ToolAnnotations::new().destructive(true).idempotent(true);
+        let writes = ends.clone();
+        Ok(vec![
+            self.tool::<RunCode, ProgramAnswer>("run_code", RUN_CODE, runs.clone())?,
+            self.tool::<RunCommand, ProgramAnswer>("run_command", RUN_COMMAND, runs.clone())?,
+            self.tool::<CreateSandbox, SandboxAnswer>("create_sandbox", CREATE_SANDBOX, runs)?,
+            self.tool::<WriteFile, WrittenAnswer>("write_file", WRITE_FILE, writes)?,
+            self.tool::<ReadFile, ReadAnswer>("read_file", READ_FILE, only_looks.clone())?,
+            self.tool::<ListFiles, ListAnswer>("list_files", LIST_FILES, only_looks)?,
+            self.tool::<DeleteSandbox, DeletedAnswer>("delete_sandbox", DELETE_SANDBOX, ends)?,
+        ])
+    }
+
+    fn tool<I: JsonSchema + 'static, O: JsonSchema + 'static>(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        annotations: ToolAnnotations,
+    ) -> Result<Tool, String> {
+        let mut tool = Tool::new(name, description, schema_for_input::<I>()?);
+        // Sandboxes have no network.
+        tool.annotations = Some(annotations.open_world(false));
+        tool.output_schema = self.structured.then(schema_for_output::<O>);
+        Ok(tool)
+    }
+
+    async fn call(
+        &self,
+        name: &str,
+        arguments: Option<JsonObject>,
+        progress: Option<&Progress>,
+    ) -> Option<Result<Answer, Trouble>> {
+        let session = &self.session;
+        Some(match name {
+            "run_code" => match parse::<RunCode>(arguments) {
+                Ok(call) => run::code(session, call, progress).await,
+                Err(trouble) => Err(trouble),
+            },
+            "run_command" => match parse::<RunCommand>(arguments) {
+                Ok(call) => run::command(session, call, progress).await,
+                Err(trouble) => Err(trouble),
+            },
+            "create_sandbox" => match parse::<CreateSandbox>(arguments) {
+                Ok(call) => sandboxes::create(session, call).await,
+                Err(trouble) => Err(trouble),
+            },
+            "write_file" => match parse::<WriteFile>(arguments) {
+                Ok(call) => files::write(session, call).await,
+                Err(trouble) => Err(trouble),
+            },
+            "read_file" => match parse::<ReadFile>(arguments) {
+                Ok(call) => files::read(session, call).await,
+                Err(trouble) => Err(trouble),
+            },
+            "list_files" => match parse::<ListFiles>(arguments) {
+                Ok(call) => files::list(session, call).await,
+                Err(trouble) => Err(trouble),
+            },
+            "delete_sandbox" => match parse::<DeleteSandbox>(arguments) {
+                Ok(call) => sandboxes::delete(session, call).await,
+                Err(trouble) => Err(trouble),
+            },
+            _ => return None,
+        })
+    }
+}
+
+impl ServerHandler for Tools {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("sandpool", env!("CARGO_PKG_VERSION")))
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = self
+            .list()
+            .map_err(|error| ErrorData::internal_error(error, None))?;
+        Ok(ListToolsResult::with_all_items(tools))
+    }
+
+    async fn call_tool(
+        &self,
+        call: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let token = context.meta.get_progress_token();
+        let progress = token.map(|token| Progress::new(context.peer.clone(), token));
+        let answered = tokio::select! {
+            answered = self.call(&call.name, call.arguments, progress.as_ref()) => answered,
+            // What was begun is dropped, and so cancelled on the server. Nobody waits for this answer.
+            () = context.ct.cancelled() => {
+                return Err(ErrorData::internal_error("the call was cancelled", None));
+            }
+        };
+        let answer = match answered {
+            Some(Ok(answer)) => answer,
+            Some(Err(trouble)) => Answer::failed(&trouble),
+            None => {
+                let text = format!("there is no tool {:?}: see tools/list", call.name);
+                return Err(ErrorData::invalid_params(text, None));
+            }
+        };
+        Ok(answer.into_result(self.structured).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::client::ServerArgs;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    fn tools(structured: bool) -> Vec<Tool> {
+        let server = Line::try_parse_from(["mcp"]).unwrap().server;
+        let session = Arc::new(Session::new(server, String::new()));
+        Tools::new(session, structured).list().unwrap()
+    }
+
+    #[test]
+    fn each_argument_is_described_and_no_schema_refers_to_another() {
+        for tool in tools(true) {
+            let schema = serde_json::Value::Object((*tool.input_schema).clone());
+            assert!(!schema.to_string().contains("$ref"), "{schema}");
+            for (name, property) in schema["properties"].as_object().unwrap() {
+                assert!(property["description"].is_string(), "{}.{name}", tool.name);
+            }
+            let output = serde_json::Value::Object((*tool.output_schema.unwrap()).clone());
+            assert!(!output.to_string().contains("$ref"), "{output}");
+        }
+    }
+
+    #[test]
+    fn there_are_output_schemas_only_beside_structured_content() {
+        assert!(tools(false).iter().all(|tool| tool.output_schema.is_none()));
+    }
+}
