@@ -53,10 +53,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             out.join("sandpool_v1.fds"),
             prost::Message::encode_to_vec(&public),
         )?;
+        // The command line shows messages as JSON, and finds their descriptors by name.
+        let mut names = prost_build::Config::new();
+        names.enable_type_names();
         tonic_prost_build::configure()
             .bytes(".sandpool.v1")
             .skip_debug(SECRET)
-            .compile_fds(public)?;
+            .compile_fds_with_config(public, names)?;
     }
     Ok(())
 }

@@ -91,6 +91,8 @@ pub(super) enum ClientError {
     Token { origin: String },
     #[error("cannot reach a server at {address}: {reason} (is `sandpool serve` running?)")]
     Unreachable { address: String, reason: String },
+    #[error("the server's answer cannot be shown as JSON: {reason}")]
+    Unprintable { reason: String },
     #[error("{}", describe(.0))]
     Refused(Box<Status>),
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::{
     client::{ClientError, ServerArgs, printable},
     exit_code,
+    output::OutputArgs,
     run::Exit,
     table::{Table, say},
 };
@@ -31,9 +32,15 @@ enum Action {
         /// Where it starts, relative to /workspace.
         #[arg(long, value_name = "DIRECTORY", default_value = "")]
         workdir: String,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show a sandbox's contexts, those that have ended included.
-    List { sandbox: String },
+    List {
+        sandbox: String,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// End some, and what runs in them.
     Delete {
         sandbox: String,
@@ -49,20 +56,31 @@ pub(super) async fn main(args: ContextArgs) -> ExitCode {
 async fn act(args: ContextArgs) -> Result<(), ClientError> {
     let mut client = SandboxServiceClient::new(args.server.connect().await?);
     match args.action {
-        Action::Create { sandbox, workdir } => {
+        Action::Create {
+            sandbox,
+            workdir,
+            output,
+        } => {
             let request = CreateContextRequest {
                 sandbox_id: sandbox,
                 working_directory: workdir,
                 ..CreateContextRequest::default()
             };
             let created = client.create_context(request).await?.into_inner();
-            say(&printable(&created.context_id));
+            match output.json()? {
+                Some(json) => json.print(&created)?,
+                None => drop(say(&printable(&created.context_id))),
+            }
         }
-        Action::List { sandbox } => {
+        Action::List { sandbox, output } => {
             let request = ListContextsRequest {
                 sandbox_id: sandbox,
             };
-            print(&client.list_contexts(request).await?.into_inner().contexts);
+            let listed = client.list_contexts(request).await?.into_inner();
+            match output.json()? {
+                Some(json) => json.print(&listed)?,
+                None => print(&listed.contexts),
+            }
         }
         Action::Delete { sandbox, ids } => {
             for id in ids {

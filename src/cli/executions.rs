@@ -8,11 +8,13 @@ use super::{
     OWN_TROUBLE,
     client::{ClientError, ServerArgs, printable},
     exit_code,
+    output::OutputArgs,
     run::{self, Exit},
     table::Table,
 };
 use crate::proto::v1::{
-    ExecutionSummary, ListExecutionsRequest, execution_service_client::ExecutionServiceClient,
+    ExecutionSummary, ListExecutionsRequest, ListExecutionsResponse,
+    execution_service_client::ExecutionServiceClient,
 };
 
 #[derive(Args)]
@@ -41,6 +43,8 @@ pub(super) struct ExecutionsArgs {
     /// Only those of this sandbox.
     #[arg(long, value_name = "ID")]
     sandbox: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(super) async fn list(args: ExecutionsArgs) -> ExitCode {
@@ -53,15 +57,19 @@ async fn show(args: ExecutionsArgs) -> Result<(), ClientError> {
         sandbox_id: args.sandbox.unwrap_or_default(),
         ..ListExecutionsRequest::default()
     };
-    let mut rows = Vec::new();
+    let mut listed = ListExecutionsResponse::default();
     loop {
         let page = client.list_executions(request.clone()).await?.into_inner();
-        rows.extend(page.executions.iter().map(row));
+        listed.executions.extend(page.executions);
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
             break;
         }
     }
+    if let Some(json) = args.output.json()? {
+        return json.print(&listed);
+    }
+    let rows: Vec<_> = listed.executions.iter().map(row).collect();
     let head = ["EXECUTION", "SANDBOX", "STATE", "STDOUT", "STDERR"];
     let table = Table::new(head, [0; 5], &rows);
     table.print(&rows);

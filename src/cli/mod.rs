@@ -11,6 +11,7 @@ mod cp;
 mod doctor;
 mod executions;
 mod mcp;
+mod output;
 mod pools;
 mod run;
 mod sandboxes;

@@ -9,11 +9,12 @@ use tonic::Status;
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
     exit_code,
+    output::{Json, OutputArgs},
     table::{Table, say},
 };
 use crate::proto::v1::{
-    GetPoolRequest, ListPoolsRequest, Pool, WatchPoolRequest, pool_health::State,
-    pool_service_client::PoolServiceClient,
+    GetPoolRequest, ListPoolsRequest, ListPoolsResponse, Pool, WatchPoolRequest,
+    pool_health::State, pool_service_client::PoolServiceClient,
 };
 
 #[derive(Args)]
@@ -25,6 +26,8 @@ pub(super) struct PoolsArgs {
     /// Go on and print a line whenever something changes.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 const COLUMNS: [&str; 9] = [
@@ -49,18 +52,39 @@ pub(super) async fn main(args: PoolsArgs) -> ExitCode {
 
 async fn show(args: PoolsArgs) -> Result<(), ClientError> {
     let mut client = PoolServiceClient::new(args.server.connect().await?);
-    let pools = match args.name {
-        Some(name) => vec![client.get_pool(GetPoolRequest { name }).await?.into_inner()],
-        None => {
-            let answer = client.list_pools(ListPoolsRequest {}).await?;
-            answer.into_inner().pools
-        }
+    let one = args.name.is_some();
+    let listed = match args.name {
+        Some(name) => ListPoolsResponse {
+            pools: vec![client.get_pool(GetPoolRequest { name }).await?.into_inner()],
+        },
+        None => client.list_pools(ListPoolsRequest {}).await?.into_inner(),
     };
+    match args.output.json()? {
+        Some(json) if args.watch => watch(client, listed.pools, |pool| json.print_line(pool)).await,
+        Some(json) => print_document(&json, &listed, one),
+        None => show_table(client, listed.pools, args.watch).await,
+    }
+}
+
+/// As the API has it: a pool that was named is not in a list.
+fn print_document(json: &Json, listed: &ListPoolsResponse, one: bool) -> Result<(), ClientError> {
+    match &listed.pools[..] {
+        [pool] if one => json.print(pool),
+        _ => json.print(listed),
+    }
+}
+
+async fn show_table(
+    client: PoolServiceClient<Connection>,
+    pools: Vec<Pool>,
+    watched: bool,
+) -> Result<(), ClientError> {
     let rows: Vec<Row> = pools.iter().map(row).collect();
     let table = Table::new(COLUMNS, LEAST_WIDTHS, &rows);
     say(&table.head());
-    if args.watch {
-        return watch(client, pools, table).await;
+    if watched {
+        let print = |pool: &Pool| Ok(print_pool(pool, &row(pool), &table));
+        return watch(client, pools, print).await;
     }
     for (pool, row) in pools.iter().zip(&rows) {
         print_pool(pool, row, &table);
@@ -68,11 +92,11 @@ async fn show(args: PoolsArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Each pool now and after each change, until the server ends the watch.
+/// Each pool now and after each change, until the server ends the watch or nobody reads any further.
 async fn watch(
     client: PoolServiceClient<Connection>,
     pools: Vec<Pool>,
-    table: Table<9>,
+    print: impl Fn(&Pool) -> Result<bool, ClientError>,
 ) -> Result<(), ClientError> {
     let (changes, mut changed) = mpsc::channel(16);
     for pool in pools {
@@ -87,8 +111,7 @@ async fn watch(
     }
     drop(changes);
     while let Some(change) = changed.recv().await {
-        let pool: Pool = change?;
-        if !print_pool(&pool, &row(&pool), &table) {
+        if !print(&change?)? {
             break;
         }
     }

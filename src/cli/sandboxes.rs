@@ -8,11 +8,13 @@ use tonic::Request;
 use super::{
     client::{ClientError, Connection, ServerArgs, printable},
     exit_code,
+    output::OutputArgs,
     table::{Table, say},
 };
 use crate::proto::v1::{
     CreateSandboxRequest, DeleteSandboxRequest, ExtendSandboxRequest, GetSandboxRequest,
-    ListSandboxesRequest, Sandbox, sandbox_service_client::SandboxServiceClient,
+    ListSandboxesRequest, ListSandboxesResponse, Sandbox,
+    sandbox_service_client::SandboxServiceClient,
 };
 
 #[derive(Args)]
@@ -32,15 +34,23 @@ enum Action {
         /// Only those with this label.
         #[arg(long, short, value_name = "KEY=VALUE", value_parser = pair)]
         label: Vec<(String, String)>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Show one of them.
-    Get { id: String },
+    Get {
+        id: String,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Let one live for so long from now on.
     Extend {
         id: String,
         /// Such as 30m.
         #[arg(value_parser = humantime::parse_duration)]
         lifetime: Duration,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// End one, and all that runs in it.
     Delete {
@@ -66,6 +76,8 @@ struct CreateArgs {
     /// Give it a label.
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = pair)]
     label: Vec<(String, String)>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 pub(super) async fn main(args: SandboxArgs) -> ExitCode {
@@ -76,20 +88,34 @@ async fn act(args: SandboxArgs) -> Result<(), ClientError> {
     let mut client = SandboxServiceClient::new(args.server.connect().await?);
     match args.action {
         Action::Create(args) => {
+            let json = args.output.json()?;
             let created = client.create_sandbox(args.request()).await?.into_inner();
-            say(&printable(&created.sandbox_id));
+            match json {
+                Some(json) => json.print(&created)?,
+                None => drop(say(&printable(&created.sandbox_id))),
+            }
         }
-        Action::List { label } => print(&list(client, label.into_iter().collect()).await?),
-        Action::Get { id } => {
+        Action::List { label, output } => {
+            let listed = list(client, label.into_iter().collect()).await?;
+            match output.json()? {
+                Some(json) => json.print(&listed)?,
+                None => print(&listed.sandboxes),
+            }
+        }
+        Action::Get { id, output } => {
             let request = GetSandboxRequest { sandbox_id: id };
-            print(&[client.get_sandbox(request).await?.into_inner()]);
+            show(client.get_sandbox(request).await?.into_inner(), &output)?;
         }
-        Action::Extend { id, lifetime } => {
+        Action::Extend {
+            id,
+            lifetime,
+            output,
+        } => {
             let request = ExtendSandboxRequest {
                 sandbox_id: id,
                 lifetime: lifetime.try_into().ok(),
             };
-            print(&[client.extend_sandbox(request).await?.into_inner()]);
+            show(client.extend_sandbox(request).await?.into_inner(), &output)?;
         }
         Action::Delete { ids } => {
             for id in ids {
@@ -101,11 +127,12 @@ async fn act(args: SandboxArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// All of them, of however many pages.
 async fn list(
     mut client: SandboxServiceClient<Connection>,
     labels: HashMap<String, String>,
-) -> Result<Vec<Sandbox>, ClientError> {
-    let mut sandboxes = Vec::new();
+) -> Result<ListSandboxesResponse, ClientError> {
+    let mut listed = ListSandboxesResponse::default();
     let mut page_token = String::new();
     loop {
         let request = Request::new(ListSandboxesRequest {
@@ -114,10 +141,10 @@ async fn list(
             page_token,
         });
         let page = client.list_sandboxes(request).await?.into_inner();
-        sandboxes.extend(page.sandboxes);
+        listed.sandboxes.extend(page.sandboxes);
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            return Ok(sandboxes);
+            return Ok(listed);
         }
     }
 }
@@ -135,6 +162,14 @@ impl CreateArgs {
             queue_timeout: None,
         }
     }
+}
+
+fn show(sandbox: Sandbox, output: &OutputArgs) -> Result<(), ClientError> {
+    match output.json()? {
+        Some(json) => json.print(&sandbox)?,
+        None => print(&[sandbox]),
+    }
+    Ok(())
 }
 
 fn print(sandboxes: &[Sandbox]) {

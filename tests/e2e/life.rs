@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -265,24 +264,6 @@ async fn health_says_not_serving_until_the_pools_are_warm() {
     server.terminate();
     assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
     drop(execution);
-}
-
-/// grpcurl with these arguments and the server's address before the last of them.
-fn grpcurl(server: &Server, options: &[&str], rest: &[&str]) -> String {
-    let output = Command::new("grpcurl")
-        .arg("-plaintext")
-        .args(options)
-        .arg(server.address.to_string())
-        .args(rest)
-        .output()
-        .expect("grpcurl is installed");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "grpcurl {options:?} {rest:?}: {text}{err}"
-    );
-    text
 }
 
 #[tokio::test]

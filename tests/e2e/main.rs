@@ -20,6 +20,7 @@ mod attach;
 mod bad_input;
 mod clients;
 mod command_line;
+mod command_line_json;
 mod command_line_sandboxes;
 mod context_displays;
 mod context_ends;

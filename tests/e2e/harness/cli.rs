@@ -37,6 +37,24 @@ pub async fn output(mut command: Command) -> Output {
     soon("the end of sandpool", command.output()).await.unwrap()
 }
 
+/// grpcurl with these arguments and the server's address before the last of them.
+pub fn grpcurl(server: &Server, options: &[&str], rest: &[&str]) -> String {
+    let output = std::process::Command::new("grpcurl")
+        .arg("-plaintext")
+        .args(options)
+        .arg(server.address.to_string())
+        .args(rest)
+        .output()
+        .expect("grpcurl is installed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "grpcurl {options:?} {rest:?}: {text}{err}"
+    );
+    text
+}
+
 /// `sandpool` on a terminal, as a person has it.
 pub struct Typed {
     child: Child,

@@ -28,7 +28,7 @@ mod spec;
 use std::{future::Future, time::Duration};
 
 pub use self::{
-    cli::{Typed, output, sandpool},
+    cli::{Typed, grpcurl, output, sandpool},
     client::Client,
     execution::{Done, Execution},
     host::{HeldAtItsEnd, kill},
