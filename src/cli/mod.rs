@@ -5,11 +5,13 @@
 #![allow(clippy::print_stdout)] // Here it is the product.
 
 mod client;
+mod completions;
 mod config;
 mod contexts;
 mod cp;
 mod doctor;
 mod executions;
+mod man;
 mod mcp;
 mod output;
 mod pools;
@@ -22,7 +24,7 @@ mod table;
 
 use std::{env, future::Future, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 /// Exit code of `sandpool run` for whatever is not the program's doing, as docker run has it.
@@ -62,6 +64,16 @@ enum Command {
     Config(config::ConfigArgs),
     /// Check whether this machine or cluster can run sandboxes, and say what to do where it cannot.
     Doctor(doctor::DoctorArgs),
+    /// Print what a shell needs to complete the arguments of sandpool.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands.
+    Man(man::ManArgs),
+}
+
+/// What the command line understands, for the reference that is made of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads the arguments and does what they say; the answer is the process's exit code.
@@ -88,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Pools(args) => block_on(1, pools::main(args)),
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => block_on(1, doctor::main(args)),
+        Command::Completions(args) => completions::main(args),
+        Command::Man(args) => man::main(args),
     }
 }
 
@@ -134,12 +148,10 @@ fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -21,6 +21,7 @@ mod bad_input;
 mod clients;
 mod command_line;
 mod command_line_json;
+mod command_line_pages;
 mod command_line_sandboxes;
 mod context_displays;
 mod context_ends;
