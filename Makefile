@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny docs test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -47,6 +47,10 @@ check: deny
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --log-level warn check --hide-inclusion-graph licenses bans sources
+
+## docs: docs/reference, from the sources (tests/reference fails while it is not current)
+docs:
+	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --test reference
 
 ## test: all tests, on real gVisor where there is one
 test: install agent
