@@ -97,7 +97,7 @@ func main() {
 		python("raise SystemExit(3)", nil),
 		python("import os\nos.kill(os.getpid(), 9)", nil),
 		python("while True: pass", &pb.Limits{Timeout: durationpb.New(time.Second)}),
-		python("x = bytearray(200 << 20)", &pb.Limits{MemoryBytes: 100 << 20}),
+		python("import time\nx = bytearray(200 << 20)\ntime.sleep(60)", &pb.Limits{MemoryBytes: 100 << 20}),
 	} {
 		ended, err := api.Run(ctx, &pb.RunRequest{Spec: spec})
 		if err != nil {

@@ -61,7 +61,7 @@ async function main(executions) {
     python('raise SystemExit(3)'),
     python('import os\nos.kill(os.getpid(), 9)'),
     python('while True: pass', { limits: { timeout: { seconds: 1 } } }),
-    python('x = bytearray(200 << 20)', { limits: { memory_bytes: 100 << 20 } }),
+    python('import time\nx = bytearray(200 << 20)\ntime.sleep(60)', { limits: { memory_bytes: 100 << 20 } }),
   ]) {
     const { finished } = await run({ spec }, deadline());
     console.log(describe(finished));

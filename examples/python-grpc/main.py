@@ -100,7 +100,7 @@ def main(executions):
         python("raise SystemExit(3)"),
         python("import os\nos.kill(os.getpid(), 9)"),
         python("while True: pass", limits={"timeout": Duration(seconds=1)}),
-        python("x = bytearray(200 << 20)", limits={"memory_bytes": 100 << 20}),
+        python("import time\nx = bytearray(200 << 20)\ntime.sleep(60)", limits={"memory_bytes": 100 << 20}),
     ):
         print(describe(executions.Run(sandpool.RunRequest(spec=spec), timeout=30).finished))
     print("== a cancelled call")
