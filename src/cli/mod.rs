@@ -1,7 +1,8 @@
 //! The command line: one file for each subcommand, `sources` and `client` for what they share.
 //!
 //! `serve`, `config` and `doctor` read the configuration; `run`, `executions`, `sandboxes`, `shell`, `cp`, `mcp` and `pools` are clients that know
-//! the public API and nothing else of the server.
+//! the public API and nothing else of the server: `table` and `output` are how they print. `completions` and
+//! `man` are made of the command line itself.
 #![allow(clippy::print_stdout)] // Here it is the product.
 
 mod client;

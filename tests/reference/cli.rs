@@ -11,7 +11,7 @@ const HEAD: &str = "\
 
 # Command line
 
-`run`, `attach`, `executions`, `sandbox`, `context`, `shell`, `cp` and `pools` speak with a running server:
+`run`, `attach`, `executions`, `sandbox`, `context`, `shell`, `cp`, `mcp` and `pools` speak with a running server:
 the one of `--address` or `SANDPOOL_ADDRESS`. `serve`, `config` and `doctor` read the
 [configuration](../configuration.md). [What `run` exits with](../sandbox.md#exit-codes-of-sandpool-run) is its
 program's exit code; every other command exits with 0, with 1 after an error, and with 2 if it was not understood.
