@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny docs test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny docs book test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -51,6 +51,11 @@ deny:
 ## docs: docs/reference, from the sources (tests/reference fails while it is not current)
 docs:
 	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --test reference
+
+## book: the documentation as a site, target/book
+book:
+	command -v mdbook >/dev/null || $(CARGO) install --locked mdbook
+	scripts/book.sh
 
 ## test: all tests, on real gVisor where there is one
 test: install agent

@@ -100,6 +100,16 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_document_is_in_the_book() {
+    let summary = fs::read_to_string(project().join("SUMMARY.md")).unwrap();
+    let missing: Vec<String> = documents()
+        .into_iter()
+        .filter(|it| it != "SUMMARY.md" && !summary.contains(&format!("]({it})")))
+        .collect();
+    assert!(missing.is_empty(), "add to SUMMARY.md: {missing:?}");
+}
+
+#[test]
 fn a_broken_link_is_found() {
     assert_eq!(
         targets("see [`a` b](x.md#y), `[c](d)` and [e](f)."),
