@@ -54,11 +54,16 @@ def python(code: str) -> str:
 class Chat:
     """An agent with a runner, and one session of it."""
 
-    def __init__(self, executor: SandpoolCodeExecutor, *answers: str) -> None:
+    def __init__(
+        self,
+        executor: SandpoolCodeExecutor,
+        *answers: str,
+        sessions: InMemorySessionService | None = None,
+    ) -> None:
         self.model = ScriptedModel(answers=list(answers))
         self.agent = LlmAgent(name="coder", model=self.model, code_executor=executor)
         self.artifacts = InMemoryArtifactService()
-        self.sessions = InMemorySessionService()
+        self.sessions = sessions or InMemorySessionService()
         self.runner = Runner(
             app_name="app",
             agent=self.agent,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import multiprocessing
 import pickle
+from multiprocessing.connection import Connection
 
 import pytest
 from google.adk.code_executors.code_execution_utils import CodeExecutionUtils, File
@@ -241,6 +243,28 @@ def test_copies_go_on_by_themselves(make_executor: MakeExecutor) -> None:
             assert "NameError" in execute(other, "print(x)", session="s").stderr
     # ADK's agent.clone() copies flat: the same executor for both agents.
     assert execute(executor.model_copy(), "print(x)", session="s").stdout == "1\n"
+
+
+def _in_a_child(executor: SandpoolCodeExecutor, say: Connection) -> None:
+    result = execute(executor, "print(1)")
+    executor.close()
+    say.send(result.stderr)
+
+
+def test_a_forked_process_is_told_and_leaves_its_parents_connection(
+    make_executor: MakeExecutor,
+) -> None:
+    executor = make_executor(stateful=True)
+    execute(executor, "x = 1", session="s")
+    heard, say = multiprocessing.Pipe()
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=_in_a_child, args=(executor, say))
+    child.start()
+    assert heard.poll(60)
+    assert "before the process was forked" in heard.recv()
+    child.join(60)
+    assert child.exitcode == 0
+    assert execute(executor, "print(x)", session="s").stdout == "1\n"
 
 
 def test_it_can_be_used_after_it_was_closed(make_executor: MakeExecutor) -> None:

@@ -113,6 +113,20 @@ async def test_a_stateful_session_tells_the_model_of_a_loss(
     assert [outcome.outcome for outcome in outcomes(events)] == [FAILED, OK]
 
 
+async def test_another_process_of_the_agent_tells_that_the_state_is_not_there(
+    make_executor: MakeExecutor,
+) -> None:
+    chat = Chat(make_executor(stateful=True), python("x = 1"), "Stored.")
+    await chat.say("Store it.")
+    answers = [python("x"), python("x = 2"), python("print(x)"), "Here."]
+    other = Chat(make_executor(stateful=True), *answers, sessions=chat.sessions)
+    await other.say("Show it.")
+    notice = "Earlier code of this session ran in another process of the agent"
+    assert other.model.told(1).startswith(f"```tool_output\n{notice}")
+    assert "NameError" in other.model.told(1)
+    assert notice not in other.model.told(2) + other.model.told(3), "it is told once"
+
+
 async def test_a_csv_in_the_message_is_explored_and_there_for_the_code(
     make_executor: MakeExecutor,
 ) -> None:

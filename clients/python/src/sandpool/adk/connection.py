@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -16,24 +17,23 @@ from .sessions import Sessions
 class Connection:
     """Made by the first use, for any number of threads.
 
-    A copy of an executor, and one that went to another process, has nothing of it: neither gRPC's
-    connections nor locks can be copied, and what belongs to one agent's sessions is not another's.
+    A copy of an executor has nothing of it, by pickle neither: connections and locks cannot be
+    copied, and of a session's state there is one.
     """
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._sessions = Sessions()
         self._owner = os.getpid()
+        self.name = uuid.uuid4().hex
+        """What tells it from those of other processes."""
 
     def use(self, connect: Callable[[], Client]) -> tuple[Client, Sessions]:
-        """The client, made by `connect` if there is none, and the sessions."""
-        if self._owner != os.getpid():
-            # A child by fork: what it inherited is its parent's, and gRPC's connections are dead.
-            self._begin()
+        """The client, made by `connect` if there is none, and the sessions.
+
+        In a process that was forked since, calls of the client raise ForkedProcess.
+        """
         with self._lock:
             if self._client is None:
                 self._client = connect()
@@ -42,7 +42,7 @@ class Connection:
     def close(self) -> None:
         """Ends the sandboxes, then the connection. Another use makes a new one."""
         if self._owner != os.getpid():
-            return
+            return  # A forked process has none: what it sees is its parent's.
         with self._lock:
             client, self._client = self._client, None
         if client is not None:

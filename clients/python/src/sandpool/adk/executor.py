@@ -27,6 +27,7 @@ from ..results import Result
 from ..settings import TLS
 from . import files, placement, reply
 from .connection import Connection
+from .holder import Holder
 from .sessions import SessionBusy
 from .transcript import Transcript
 
@@ -197,6 +198,7 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
         digests = {path: files.digest(content) for path, content in contents.items()}
         options = self._options(context)
         transcript = Transcript()
+        holder = Holder(context)
 
         def cell(python: Context) -> Result:
             nonlocal transcript
@@ -213,7 +215,8 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
             result, notice = session.run(partial(self._sandbox, client, execution_id), cell)
             run = self._told(result, transcript.text, session.known, transcript.pictures)
             session.told({file.path: files.digest(file.content) for file in result.files})
-        run.is_cell, run.notice = True, notice
+        run.is_cell = True
+        run.notice = "\n".join(filter(None, [holder.change_to(self._connection.name), notice]))
         return run
 
     def _told(
