@@ -6,6 +6,8 @@ import base64
 import copy
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 
 import pytest
@@ -265,6 +267,13 @@ def test_a_forked_process_is_told_and_leaves_its_parents_connection(
     child.join(60)
     assert child.exitcode == 0
     assert execute(executor, "print(x)", session="s").stdout == "1\n"
+
+
+def test_without_adk_the_import_says_what_to_install() -> None:
+    source = "import sys; sys.modules['google.adk'] = None; import sandpool.adk"
+    ended = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert "ImportError: sandpool.adk needs google-adk" in ended.stderr
+    assert "install sandpool[adk]" in ended.stderr
 
 
 def test_it_can_be_used_after_it_was_closed(make_executor: MakeExecutor) -> None:

@@ -18,7 +18,7 @@ class Holder:
 
     def __init__(self, context: InvocationContext) -> None:
         state = getattr(getattr(context, "session", None), "state", None)
-        # What the flow hands on to the session service is the same dictionary. It is ADK's own: in a
+        # The flow hands the same dictionary on to the session service. It is ADK's own: in a
         # version that keeps it elsewhere, no more than the notice is missing.
         kept = CodeExecutorContext(state) if state else None
         self._noted: dict[str, Any] = getattr(kept, "_context", {})
