@@ -22,7 +22,9 @@ use tonic_types::StatusExt;
 /// that what is on its way stays in the processor's caches: with 2 MiB, tonic's default, a loud
 /// program is a quarter slower.
 const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// As large as it can be: each stream has its own bound above. h2 ends a connection on which more small
+/// frames wait than half of this window allows, and a program that writes byte by byte makes such frames.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// HTTP/2's default, 16 KiB, costs the server a system call for each of them.
 const MAX_FRAME: u32 = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

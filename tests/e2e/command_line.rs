@@ -238,6 +238,31 @@ async fn it_can_be_cancelled_while_nobody_reads_its_output() {
 }
 
 #[tokio::test]
+async fn output_waits_for_its_reader_however_small_its_pieces_are() {
+    let (server, client) = main_pool().await;
+    let watched = exclusive(&client).await;
+    // More than the pipe to the reader holds, and then each line a message of its own.
+    let source = "import os, time
+os.write(1, b'x' * 200000 + b'\\n')
+for number in range(4000):
+    os.write(1, b'%d\\n' % number)
+    time.sleep(0.001)";
+    let args = ["run", "--pool", watched.name, "-lpython", "-c", source];
+    let child = sandpool(&server, &args).spawn().unwrap();
+    // All of it has been sent once the sandbox is gone.
+    client
+        .wait_for(watched.name, "one leased", |pool| {
+            pool.counts.as_ref().unwrap().leased == 1
+        })
+        .await;
+    client.wait_full(watched.name).await;
+    let output = soon("the output", child.wait_with_output()).await.unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let lines = output.stdout.iter().filter(|it| **it == b'\n').count();
+    assert_eq!((output.status.code(), lines), (Some(0), 4001));
+}
+
+#[tokio::test]
 async fn it_ends_when_its_reader_has_gone() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
