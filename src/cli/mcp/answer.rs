@@ -9,11 +9,14 @@ use serde_json::Value;
 
 use super::{
     excerpt::Excerpt,
-    execute::{Ran, Shown},
+    execute::{Found, Ran, Shown},
     outcome::{Kind, Outcome},
     trouble::Trouble,
 };
-use crate::{cli::client::printable, proto::v1::Finished};
+use crate::{
+    cli::client::printable,
+    proto::v1::{CodeError, Finished},
+};
 
 /// The answer to a call.
 pub(super) struct Answer {
@@ -84,6 +87,8 @@ pub(super) struct ProgramAnswer {
 struct ErrorAnswer {
     name: String,
     value: String,
+    /// Its beginning and its end.
+    traceback: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -91,6 +96,8 @@ struct ErrorAnswer {
 struct FileAnswer {
     path: String,
     bytes: u64,
+    /// Its beginning and its end, if it is text that is shown.
+    text: Option<String>,
     /// Whether the content has it, as an image or as text.
     shown: bool,
 }
@@ -105,11 +112,9 @@ pub(super) fn of_program(ran: Ran, outcome: &Outcome, finished: &Finished) -> An
     if !stderr.is_empty() {
         content.push(ContentBlock::text(format!("stderr:\n{stderr}")));
     }
-    let error = finished.error.as_ref();
-    if let Some(error) = error {
-        content.push(ContentBlock::text(
-            Excerpt::of(error.traceback.as_bytes()).text(),
-        ));
+    let error = finished.error.as_ref().map(ErrorAnswer::of);
+    if let Some(error) = &error {
+        content.push(ContentBlock::text(error.traceback.clone()));
     }
     for file in &ran.files {
         if let Shown::Text(text) = &file.shown {
@@ -124,10 +129,7 @@ pub(super) fn of_program(ran: Ran, outcome: &Outcome, finished: &Finished) -> An
         stdout_bytes: ran.stdout.total(),
         stderr,
         stderr_bytes: ran.stderr.total(),
-        error: error.map(|error| ErrorAnswer {
-            name: error.name.clone(),
-            value: error.value.clone(),
-        }),
+        error,
         images: ran.images.count(),
         files: ran.files.iter().map(FileAnswer::of).collect(),
         state_lost: finished.context_ended,
@@ -135,15 +137,29 @@ pub(super) fn of_program(ran: Ran, outcome: &Outcome, finished: &Finished) -> An
     };
     content.extend(ran.images.into_blocks());
     let mut answer = Answer::done(content, &structured);
-    answer.is_error = !outcome.is_success() || error.is_some();
+    answer.is_error = !outcome.is_success() || finished.error.is_some();
     answer
 }
 
+impl ErrorAnswer {
+    fn of(error: &CodeError) -> Self {
+        Self {
+            name: error.name.clone(),
+            value: error.value.clone(),
+            traceback: Excerpt::of(error.traceback.as_bytes()).text(),
+        }
+    }
+}
+
 impl FileAnswer {
-    fn of(found: &super::execute::Found) -> Self {
+    fn of(found: &Found) -> Self {
         Self {
             path: found.path.clone(),
             bytes: found.bytes,
+            text: match &found.shown {
+                Shown::Text(text) => Some(text.clone()),
+                Shown::Image | Shown::No => None,
+            },
             shown: found.shown != Shown::No,
         }
     }

@@ -19,7 +19,7 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    cli::client::printable,
+    cli::client::{Connection, printable},
     proto::v1::{
         ListDirectoryRequest, PathInfo, ReadFileRequest, WriteFileRequest, WriteFileStart,
         file_service_client::FileServiceClient, path_info::Kind, read_file_response::Event as Read,
@@ -131,7 +131,7 @@ pub(super) async fn read(session: &Session, call: ReadFile) -> Result<Answer, Tr
 
 /// The file's info, and so much of it as is shown.
 async fn receive(
-    mut client: FileServiceClient<super::super::client::Connection>,
+    mut client: FileServiceClient<Connection>,
     request: ReadFileRequest,
     length: u64,
 ) -> Result<(Option<PathInfo>, Vec<u8>), Status> {

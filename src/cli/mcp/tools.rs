@@ -13,6 +13,8 @@ use rmcp::{
     service::RequestContext,
 };
 
+use serde_json::Value;
+
 use super::{
     answer::{Answer, ProgramAnswer},
     arguments::{
@@ -97,10 +99,10 @@ impl Tools {
         description: &'static str,
         annotations: ToolAnnotations,
     ) -> Result<Tool, String> {
-        let mut tool = Tool::new(name, description, schema_for_input::<I>()?);
+        let mut tool = Tool::new(name, description, of_arguments(schema_for_input::<I>()?));
         // Sandboxes have no network.
         tool.annotations = Some(annotations.open_world(false));
-        tool.output_schema = self.structured.then(schema_for_output::<O>);
+        tool.output_schema = self.structured.then(|| plain(schema_for_output::<O>()));
         Ok(tool)
     }
 
@@ -190,6 +192,47 @@ impl ServerHandler for Tools {
     }
 }
 
+/// The schema without what only Rust knows, such as the format "uint64", which clients complain of.
+fn plain(schema: Arc<JsonObject>) -> Arc<JsonObject> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.retain(|key, value| key != "format" || !value.is_string());
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut schema = Arc::unwrap_or_clone(schema);
+    schema.values_mut().for_each(strip);
+    Arc::new(schema)
+}
+
+/// The schema of arguments, where what need not be given need not be told to be null as well: some clients
+/// know of each argument one type.
+fn of_arguments(schema: Arc<JsonObject>) -> Arc<JsonObject> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                if let Some(Value::Array(types)) = object.get_mut("type") {
+                    types.retain(|it| it != "null");
+                    if let [only] = &mut types[..] {
+                        let only = only.take();
+                        object.insert("type".to_owned(), only);
+                    }
+                }
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut schema = Arc::unwrap_or_clone(plain(schema));
+    schema.values_mut().for_each(strip);
+    Arc::new(schema)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -212,13 +255,15 @@ mod tests {
     #[test]
     fn each_argument_is_described_and_no_schema_refers_to_another() {
         for tool in tools(true) {
-            let schema = serde_json::Value::Object((*tool.input_schema).clone());
+            let schema = Value::Object((*tool.input_schema).clone());
             assert!(!schema.to_string().contains("$ref"), "{schema}");
             for (name, property) in schema["properties"].as_object().unwrap() {
                 assert!(property["description"].is_string(), "{}.{name}", tool.name);
+                assert!(property["type"].is_string(), "{}.{name}", tool.name);
             }
-            let output = serde_json::Value::Object((*tool.output_schema.unwrap()).clone());
+            let output = Value::Object((*tool.output_schema.unwrap()).clone());
             assert!(!output.to_string().contains("$ref"), "{output}");
+            assert!(!output.to_string().contains("format"), "{output}");
         }
     }
 

@@ -73,6 +73,9 @@ fn refusal(status: &Status) -> String {
         let _ = write!(text, "\ntry again in {delay:?}");
     }
     match status.code() {
+        Code::NotFound => {
+            text += "\ncreate_sandbox makes a sandbox, and list_files shows what is in one";
+        }
         Code::Unauthenticated => text += "\ngive sandpool mcp a token: SANDPOOL_TOKEN_FILE",
         Code::Unimplemented => text += "\nthe server is older than this client: update it",
         _ => {}
