@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: serve rust install build server agent check deny docs book test test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
+.PHONY: serve rust install build server agent check deny docs book test test-mcp test-python test-examples soak bench cluster test-cluster bench-cluster bench-many-pods cluster-down clean
 
 CARGO ?= cargo
 # Starting sandboxes needs root, building does not.
@@ -72,6 +72,12 @@ test-examples: install agent
 	$(CARGO) build --locked --all-features
 	examples/test target/debug/sandpool "$(AGENT)"
 	tests/guide/run local target/debug/sandpool "$(AGENT)"
+
+## test-mcp: `sandpool mcp`, driven by MCP's official Python client, against a real server
+test-mcp: install agent
+	scripts/install-test-tools.sh
+	$(CARGO) build --locked --all-features
+	tests/mcp/run target/debug/sandpool "$(AGENT)"
 
 ## soak: all kinds of work in many sandboxes for minutes; nothing is mixed up and nothing left
 SOAK_SECONDS ?= 300

@@ -1,0 +1,144 @@
+"""What every client meets: versions, tools, errors, and a server that is away."""
+
+import socket
+
+import mcp.client.session
+import pytest
+from mcp import MCPError
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from sessions import PATIENCE, Server, Wire, session, texts
+
+pytestmark = pytest.mark.anyio
+
+TOOLS = {
+    "run_code": ["code"],
+    "run_command": [],
+    "create_sandbox": [],
+    "write_file": ["sandbox_id", "path"],
+    "read_file": ["sandbox_id", "path"],
+    "list_files": ["sandbox_id"],
+    "delete_sandbox": ["sandbox_id"],
+}
+
+
+@pytest.mark.parametrize("version", [*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS])
+async def test_each_version_that_the_official_client_speaks_is_spoken(server, version, monkeypatch):
+    mode = version
+    if version in HANDSHAKE_PROTOCOL_VERSIONS:
+        mode = "legacy"
+        monkeypatch.setattr(mcp.client.session, "LATEST_HANDSHAKE_VERSION", version)
+    async with session(server.address, mode=mode) as client:
+        assert client.protocol_version == version
+        assert len((await client.list_tools()).tools) == len(TOOLS)
+        told = []
+
+        async def progress(seconds, total, message):
+            told.append(message)
+
+        call = {"code": "print(1)"}
+        result = await client.call_tool("run_code", call, progress_callback=progress)
+        assert texts(result) == ["exit code 0", "1\n"]
+        assert not (await client.call_tool("create_sandbox")).is_error
+
+
+async def test_the_newest_version_is_chosen(server):
+    async with session(server.address) as client:
+        assert client.protocol_version == MODERN_PROTOCOL_VERSIONS[-1]
+
+
+async def test_tools_are_listed_with_schemas(server):
+    async with session(server.address) as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert "create_sandbox" in client.instructions
+    assert {name: tool.input_schema.get("required", []) for name, tool in tools.items()} == TOOLS
+    for tool in tools.values():
+        assert tool.description
+        assert tool.input_schema["additionalProperties"] is False
+        assert tool.output_schema["type"] == "object"
+    assert tools["read_file"].annotations.read_only_hint
+    assert tools["delete_sandbox"].annotations.destructive_hint
+
+
+async def test_a_wrong_argument_is_named_with_its_value_and_a_remedy(server):
+    async with session(server.address) as client:
+        for tool, arguments, words in [
+            ("run_code", {}, "arguments: missing field `code`"),
+            ("run_code", {"code": 5}, "code: invalid type: integer `5`, expected a string"),
+            ("run_code", {"code": "", "lang": "x"}, "lang: unknown field `lang`, expected one of"),
+            ("run_code", {"code": "x", "language": "cobol"}, 'language: "cobol" is not a language'),
+            ("run_code", {"code": "x", "timeout_seconds": 0}, "timeout_seconds: 0 is no time"),
+            ("run_code", {"code": "x", "timeout_seconds": 9e9}, "timeout_seconds: "),
+            ("run_code", {"code": "x", "output_paths": ["../x"]}, 'output_paths[0]: "../x"'),
+            ("run_code", {"code": "x", "args": ["a"], "sandbox_id": "b"}, "args: mean nothing"),
+            ("run_command", {}, "command: is missing"),
+            ("run_command", {"command": "ls", "args": ["ls"]}, "args: are given beside command"),
+            ("create_sandbox", {"lifetime_seconds": 9e9}, "lifetime_seconds: "),
+            ("read_file", {"sandbox_id": "x", "path": "a", "length": 0}, "length: 0 is not from 1"),
+        ]:
+            result = await client.call_tool(tool, arguments)
+            assert result.is_error
+            assert texts(result)[0].startswith(words), texts(result)
+        with pytest.raises(MCPError, match="there is no tool"):
+            await client.session.call_tool("no_such_tool", {})
+
+
+async def test_content_alone_is_answered_where_it_is_asked_for(server):
+    async with session(server.address, "--no-structured-content") as client:
+        tools = (await client.list_tools()).tools
+        assert all(tool.output_schema is None for tool in tools)
+        result = await client.call_tool("run_code", {"code": "print(1)"})
+    assert result.structured_content is None
+    assert texts(result) == ["exit code 0", "1\n"]
+
+
+async def test_a_server_that_is_away_is_named_and_found_once_it_is_there():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    async with session(address) as client:
+
+        async def is_away():
+            result = await client.call_tool("run_code", {"code": "print(1)"})
+            assert result.is_error
+            assert f"cannot reach a server at http://{address}" in texts(result)[0]
+            assert "sandpool serve" in texts(result)[0]
+
+        await is_away()
+        with Server(port):
+            result = await client.call_tool("run_code", {"code": "print(1)"})
+            assert texts(result) == ["exit code 0", "1\n"]
+        await is_away()
+
+
+def test_a_pool_that_is_not_there_is_named(server):
+    wire = Wire(server.address, "--pool", "no-such-pool")
+    wire.call(1, "run_code", code="print(1)")
+    assert "no-such-pool" in wire.result(1)["content"][0]["text"]
+    wire.ends()
+
+
+def test_nothing_but_the_protocol_is_on_standard_output(server):
+    wire = Wire(server.address)
+    wire.process.stdin.write("no JSON\n\n")
+    wire.call(1, "run_code", code="print('out'); import sys; print('err', file=sys.stderr)")
+    # `until` fails for whatever is no message.
+    assert wire.result(1)["isError"] is False
+    assert wire.ends() == []
+
+
+def test_a_message_that_is_too_long_ends_neither_the_session_nor_another_call(server):
+    wire = Wire(server.address)
+    wire.call(1, "run_code", code="#" * (17 << 20))
+    wire.call(2, "run_code", code="print(2)")
+    assert wire.result(2)["content"][1]["text"] == "2\n"
+    rest, log = wire.process.communicate(timeout=PATIENCE)
+    assert rest == ""
+    assert "exceeded the maximum line length" in log
+
+
+def test_a_first_message_that_is_none_of_mcp_is_told(server):
+    wire = Wire(server.address, initialize=False)
+    wire.send("notifications/x", {})
+    _, log = wire.process.communicate(timeout=PATIENCE)
+    assert wire.process.returncode == 1
+    assert "its first message must be initialize" in log
