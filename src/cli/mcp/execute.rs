@@ -27,6 +27,8 @@ const MAX_TEXTS: usize = 4;
 /// Output files and displays that are named.
 const MAX_NAMED: usize = 100;
 const TEXT: &str = "text/plain";
+/// Forms of a display that are images, the best first.
+const IMAGES: [&str; 4] = ["image/png", "image/webp", "image/gif", "image/jpeg"];
 
 /// What came of a program.
 #[derive(Default)]
@@ -153,18 +155,17 @@ impl Ran {
             text.push(b'\n');
             self.stdout.push(&text);
         }
-        let mut is_seen = !text.is_empty();
-        for content in display.data.values() {
-            let is_image = mime_type(content).is_some();
-            let is_shown = self.images.add(content);
-            if is_image && !is_shown {
-                let bytes = content.len();
-                self.unseen(format!(
-                    "an image of {bytes} bytes: an answer has no room for it"
-                ));
-            }
-            is_seen |= is_image;
+        // They show the same: one is enough.
+        let image = IMAGES.iter().find_map(|it| display.data.get(*it));
+        if let Some(image) = image
+            && !self.images.add(image)
+        {
+            let bytes = image.len();
+            self.unseen(format!(
+                "an image of {bytes} bytes: an answer has no room for it, or it is none"
+            ));
         }
+        let is_seen = !text.is_empty() || image.is_some();
         if !is_seen && let Some(mime_type) = display.data.keys().next() {
             self.unseen(format!("a display of {}", printable(mime_type)));
         }
@@ -299,6 +300,7 @@ mod tests {
         ran.display(display(&[
             (TEXT, b"<Figure>"),
             ("image/png", PNG),
+            ("image/jpeg", b"\xff\xd8\xff\xe0"),
             ("text/html", b"<p>"),
         ]));
         assert_eq!(

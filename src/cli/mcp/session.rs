@@ -129,11 +129,14 @@ impl Session {
 
     /// Deletes the session's sandboxes, and its contexts in those of others.
     pub(super) async fn close(&self) {
-        // Without one nothing was made.
-        let Some(connection) = self.connection.lock().await.clone() else {
-            return;
+        let delete = async {
+            // Without a connection nothing was made.
+            match self.connection.lock().await.clone() {
+                Some(connection) => self.delete_all(connection).await,
+                None => Ok(()),
+            }
         };
-        match timeout(CLOSE_TIMEOUT, self.delete_all(connection)).await {
+        match timeout(CLOSE_TIMEOUT, delete).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 eprintln!("sandpool: sandboxes of this session may be left: {error}");
@@ -161,7 +164,8 @@ impl Session {
             }
         }
         let mut deletions = JoinSet::new();
-        for (sandbox_id, slot) in std::mem::take(&mut *self.slots()) {
+        let slots = std::mem::take(&mut *self.slots());
+        for (sandbox_id, slot) in slots {
             let context_id = slot.lock().await.take();
             if let Some(context_id) = context_id.filter(|_| !own.contains(&sandbox_id)) {
                 let mut client = client.clone();
