@@ -80,7 +80,7 @@ impl Executions {
             request.stderr_offset,
             request.display_offset,
         ];
-        Ok(tell(record.attach(offsets)))
+        Ok(tell(record.attach(offsets, request.output_file_offset)))
     }
 
     pub(super) async fn write_to(

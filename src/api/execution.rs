@@ -147,7 +147,7 @@ impl ExecutionService for Executions {
                     tokio::spawn(forward_input(messages, order, to_program, refused));
                 }
                 let responses = UntilFinished {
-                    stream: tell(record.attach([0; 3])).merge(refusals),
+                    stream: tell(record.attach([0; 3], 0)).merge(refusals),
                     finished: false,
                 };
                 return Ok(Response::new(Box::pin(responses)));
@@ -194,7 +194,7 @@ impl ExecutionService for Executions {
                     let _ = input.try_send(Input::Data(request.stdin));
                     let _ = input.try_send(Input::Close);
                 }
-                let mut reader = record.attach([0; 3]);
+                let mut reader = record.attach([0; 3], 0);
                 while let Some(told) = reader.next().await {
                     match told {
                         Told::Update(update) => whole.add(update),

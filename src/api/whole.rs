@@ -68,6 +68,9 @@ impl Whole {
             OutputStream::Stdout => self.cut.stdout_bytes += bytes,
             OutputStream::Stderr => self.cut.stderr_bytes += bytes,
             OutputStream::Displays => self.cut.displays += u32::try_from(bytes).unwrap_or(u32::MAX),
+            OutputStream::Files => {
+                self.cut.output_files += u32::try_from(bytes).unwrap_or(u32::MAX)
+            }
         }
     }
 

@@ -4,9 +4,11 @@
 //! gone, output that it has not taken pauses the program; after that the program runs in the background, and the
 //! newest of its output is kept.
 //!
-//! - `kept`: the newest of a stream; `displays`: the same of what cells show; `reader`: who reads it; `sink`: where what is kept comes from
+//! - `kept`: the newest of a stream; `displays`, `files`: the same of what cells show, and of output files
+//! - `reader`: who reads it; `sink`: where what is kept comes from
 
 mod displays;
+mod files;
 mod kept;
 mod reader;
 mod sink;
@@ -14,7 +16,7 @@ mod sink;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -25,7 +27,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{displays::KeptDisplays, kept::Kept};
+use self::{displays::KeptDisplays, files::KeptFiles, kept::Kept};
 pub use self::{
     reader::{Reader, Told},
     sink::Sink,
@@ -34,7 +36,7 @@ use super::Finished;
 use crate::{
     backend::SandboxId,
     execution::{CodeError, Display},
-    sandbox::{Event, Input, OutputChunk},
+    sandbox::{Event, Input},
 };
 
 /// How long a program is paused for a reader who has gone, and may come again.
@@ -52,6 +54,8 @@ pub enum OutputStream {
     Stderr,
     /// What a cell shows, counted one by one.
     Displays,
+    /// Output files, counted one by one.
+    Files,
 }
 
 const STREAMS: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
@@ -100,11 +104,13 @@ struct State {
     /// The order of displays and of pieces of both streams.
     sequence: u64,
     last: Option<usize>,
-    files: VecDeque<OutputChunk>,
+    files: KeptFiles,
     finished: Option<Box<Finished>>,
     /// Which reader is the one, and how far it has each stream and the displays.
     reader: u64,
     read: Option<[u64; 3]>,
+    /// How far that reader has the output files.
+    files_read: files::Position,
     /// How far the last one had got when it went.
     left_at: [u64; 3],
     /// Since when there is none.
@@ -148,7 +154,8 @@ impl Record {
                 displays: KeptDisplays::default(),
                 sequence: 0,
                 last: None,
-                files: VecDeque::new(),
+                files: KeptFiles::default(),
+                files_read: (0, 0),
                 finished: None,
                 reader: 0,
                 read: None,
@@ -223,15 +230,16 @@ impl Record {
             .is_some_and(|it| it.to_string() == sandbox)
     }
 
-    /// Attaches to it: so many bytes of stdout and stderr and so many displays are had already. Who has
-    /// attached before is no longer told anything.
+    /// Attaches to it: so many bytes of stdout and stderr, so many displays and so many output files are had
+    /// already. Who has attached before is no longer told anything.
     #[must_use]
-    pub fn attach(self: &Arc<Self>, offsets: [u64; 3]) -> Reader {
+    pub fn attach(self: &Arc<Self>, offsets: [u64; 3], files: u64) -> Reader {
         let mut state = self.state();
         state.reader += 1;
         let [stdout, stderr] = &state.streams;
         let ends = [stdout.end, stderr.end, state.displays.end];
         state.read = Some([0, 1, 2].map(|index| offsets[index].min(ends[index])));
+        state.files_read = (files, 0);
         let number = state.reader;
         drop(state);
         self.changed.notify_waiters();
@@ -244,7 +252,7 @@ impl Record {
             Event::Started(sandbox) => state.sandbox = Some(sandbox),
             Event::Stdout(data) => state.push(0, &data),
             Event::Stderr(data) => state.push(1, &data),
-            Event::File(chunk) => state.files.push_back(chunk),
+            Event::File(chunk) => state.files.push(chunk),
             Event::Display(display) => state.push_display(display),
         }
         let read = state.read;
@@ -254,6 +262,10 @@ impl Record {
             stream.trim(kept, read.map(|read| read[index]));
         }
         state.displays.trim(kept, read.map(|read| read[DISPLAYS]));
+        if read.is_some() {
+            let had = state.files_read;
+            state.files.trim(kept, had);
+        }
         drop(state);
         self.changed.notify_waiters();
     }
@@ -273,7 +285,7 @@ impl Record {
                 }
             }
             // Its caller has them.
-            Event::File(_) => {}
+            Event::File(chunk) => state.files.pass_over(chunk),
         }
     }
 
@@ -302,12 +314,11 @@ impl Record {
     /// Bytes of output that it holds.
     pub(super) fn held(&self) -> u64 {
         let state = self.state();
-        let files = state.files.iter().map(|file| file.content.len());
         let streams = state.streams.iter().map(|stream| stream.bytes);
         let error = state.finished.as_ref().and_then(|end| end.error.as_ref());
-        files
-            .chain(streams)
-            .chain([state.displays.bytes, error.map_or(0, CodeError::size)])
+        let error = error.map_or(0, CodeError::size);
+        streams
+            .chain([state.displays.bytes, state.files.bytes, error])
             .sum::<usize>() as u64
     }
 
@@ -387,9 +398,9 @@ impl State {
     /// Whether what is not read yet is less than what is kept.
     fn has_room(&self, kept: usize) -> bool {
         let kept = kept as u64;
-        let files: usize = match self.read {
-            Some(_) => self.files.iter().map(|file| file.content.len()).sum(),
-            // They are kept whole: their own limit bounds them.
+        let files = match self.read {
+            Some(_) => self.files.bytes_from(self.files_read),
+            // They are kept whole.
             None => 0,
         };
         let read = self.read.unwrap_or(self.left_at);

@@ -13,6 +13,7 @@ const MAX_PATH: usize = 4096;
 const MAX_FILES: u32 = 1000;
 
 /// One piece of an output file.
+#[derive(Clone)]
 pub struct OutputChunk {
     /// Relative to the working directory, without '.', '..' and empty components.
     pub path: String,

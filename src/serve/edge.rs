@@ -131,6 +131,9 @@ impl Listening {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(MAX_STREAMS)
+            // All calls of a connection may be cancelled at once. By default the 20th that is, before h2 has
+            // handed it on, ends the connection with all its other calls.
+            .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_routes(self.routes.clone());

@@ -48,6 +48,7 @@ pub fn told(told: Told, execution_id: &str, pool: &str) -> v1::ExecuteResponse {
                 OutputStream::Stdout => v1::gap::Stream::Stdout,
                 OutputStream::Stderr => v1::gap::Stream::Stderr,
                 OutputStream::Displays => v1::gap::Stream::Displays,
+                OutputStream::Files => v1::gap::Stream::OutputFiles,
             };
             let gap = v1::Gap {
                 stream: stream.into(),

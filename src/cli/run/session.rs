@@ -165,6 +165,7 @@ impl Session {
                 Some(Event::Gap(gap)) => {
                     let what = match gap.stream() {
                         gap::Stream::Displays => "displays",
+                        gap::Stream::OutputFiles => "output files",
                         _ => "bytes",
                     };
                     let words = format!("sandpool: {} {what} are no longer kept\n", gap.bytes);

@@ -1,11 +1,11 @@
 //! One who reads an execution.
 
-use std::{sync::Arc, task::Poll};
+use std::{mem::replace, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{DISPLAYS, OutputStream, Record, STREAMS, State};
+use super::{DISPLAYS, OutputStream, Record, STREAMS, State, files::Next};
 use crate::{dispatch::Update, sandbox::Event};
 
 /// The most that a reader is told at a time.
@@ -124,8 +124,16 @@ impl Reader {
             state.read = Some(read);
             return Poll::Ready(Some(told));
         }
-        if let Some(file) = state.files.pop_front() {
-            return ready(Update::Event(Event::File(file)));
+        if let Some((next, after)) = state.files.next(state.files_read) {
+            let (from, _) = replace(&mut state.files_read, after);
+            return Poll::Ready(Some(match next {
+                Next::Piece(chunk) => Told::Update(Update::Event(Event::File(chunk))),
+                Next::Missing(files) => Told::Gap {
+                    stream: OutputStream::Files,
+                    offset: from,
+                    bytes: files,
+                },
+            }));
         }
         end(&state)
     }

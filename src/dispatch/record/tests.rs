@@ -7,7 +7,10 @@ use super::{
     kept::{MAX_PIECES, SMALL},
     *,
 };
-use crate::{dispatch::Update, sandbox::Events};
+use crate::{
+    dispatch::Update,
+    sandbox::{Events, OutputChunk},
+};
 
 fn record(kept: usize) -> (Arc<Record>, Sink) {
     let record = Record::new(NewRecord {
@@ -45,7 +48,7 @@ async fn told(reader: &mut Reader) -> String {
             Event::Started(_) => "started".into(),
             Event::Stdout(data) => format!("out {}", text(data)),
             Event::Stderr(data) => format!("err {}", text(data)),
-            Event::File(_) => "file".into(),
+            Event::File(piece) => format!("file {} {}", piece.offset, text(piece.content)),
             Event::Display(display) => format!("display {}", display.metadata),
         },
         Some(Told::Update(Update::Finished(..))) => "finished".into(),
@@ -64,11 +67,11 @@ async fn a_reader_is_told_everything_in_order_and_the_end_once() {
         sink.give(event);
     }
     end(&sink).await;
-    let mut reader = record.attach([0; 3]);
+    let mut reader = record.attach([0; 3], 0);
     for expected in ["started", "out ab", "err c", "out d", "finished", "over"] {
         assert_eq!(told(&mut reader).await, expected);
     }
-    let mut again = record.attach([1, 1, 0]);
+    let mut again = record.attach([1, 1, 0], 0);
     for expected in ["started", "out b", "out d", "finished", "over"] {
         assert_eq!(told(&mut again).await, expected);
     }
@@ -82,7 +85,7 @@ async fn what_is_no_longer_kept_is_told() {
     sink.give(stdout(&[b'a'; SMALL]));
     sink.give(stdout(b"last"));
     sink.give(stdout(&[b'b'; SMALL]));
-    let mut reader = record.attach([1, 0, 0]);
+    let mut reader = record.attach([1, 0, 0], 0);
     let gap = format!("Stdout gap 1+{}", SMALL + 3);
     let last = format!("out {}", "b".repeat(SMALL));
     for expected in ["started", &gap, &last] {
@@ -90,7 +93,7 @@ async fn what_is_no_longer_kept_is_told() {
     }
     record.forget_output();
     end(&sink).await;
-    let mut late = record.attach([0; 3]);
+    let mut late = record.attach([0; 3], 0);
     let gap = format!("Stdout gap 0+{}", 2 * SMALL + 4);
     for expected in ["started", &gap, "finished"] {
         assert_eq!(told(&mut late).await, expected);
@@ -100,7 +103,7 @@ async fn what_is_no_longer_kept_is_told() {
 #[tokio::test(start_paused = true)]
 async fn output_that_nobody_takes_pauses_the_program_for_a_while() {
     let (record, sink) = record(10);
-    let reader = record.attach([0; 3]);
+    let reader = record.attach([0; 3], 0);
     sink.give(stdout(&[b'a'; 20]));
     let begun = Instant::now();
     let waited = timeout(Duration::from_secs(3600), sink.room()).await;
@@ -146,7 +149,7 @@ async fn displays_stand_between_the_output_and_are_kept_as_it_is() {
     ] {
         sink.give(event);
     }
-    let mut reader = record.attach([0; 3]);
+    let mut reader = record.attach([0; 3], 0);
     for expected in ["started", "out a", "display 1", "out b", "display 2"] {
         assert_eq!(told(&mut reader).await, expected);
     }
@@ -160,14 +163,77 @@ async fn displays_stand_between_the_output_and_are_kept_as_it_is() {
     tokio::time::advance(PAUSED_FOR).await;
     sink.give(display("4", 2000));
     end(&sink).await;
-    let mut late = record.attach([2, 0, 1]);
+    let mut late = record.attach([2, 0, 1], 0);
     for expected in ["started", "Displays gap 1+2", "display 4", "finished"] {
         assert_eq!(told(&mut late).await, expected);
     }
     assert!(record.held() > 2000);
     record.forget_output();
-    let mut later = record.attach([2, 0, 3]);
+    let mut later = record.attach([2, 0, 3], 0);
     for expected in ["started", "Displays gap 3+1", "finished", "over"] {
         assert_eq!(told(&mut later).await, expected);
+    }
+}
+
+fn piece(offset: u64, content: &[u8], last: bool) -> Event {
+    Event::File(OutputChunk {
+        path: "file".into(),
+        mode: 0o644,
+        size: 4,
+        offset,
+        content: Bytes::copy_from_slice(content),
+        last,
+    })
+}
+
+#[tokio::test]
+async fn files_come_whole_to_whoever_attaches_again() {
+    let (record, sink) = record(1000);
+    let mut reader = record.attach([0; 3], 0);
+    for event in [
+        piece(0, b"ab", false),
+        piece(2, b"cd", true),
+        piece(0, b"", true),
+        piece(0, b"efgh", true),
+    ] {
+        sink.give(event);
+    }
+    end(&sink).await;
+    for expected in ["started", "file 0 ab", "file 2 cd", "file 0 "] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    drop(reader);
+    let mut again = record.attach([0; 3], 1);
+    for expected in ["started", "file 0 ", "file 0 efgh", "finished", "over"] {
+        assert_eq!(told(&mut again).await, expected);
+    }
+    record.forget_output();
+    let mut late = record.attach([0; 3], 1);
+    for expected in ["started", "Files gap 1+2", "finished", "over"] {
+        assert_eq!(told(&mut late).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_longer_kept_whole_is_missing() {
+    let (record, sink) = record(1000);
+    let mut reader = record.attach([0; 3], 0);
+    let large = vec![b'x'; ON_ITS_WAY];
+    sink.give(piece(0, &large, false));
+    for expected in ["started", &format!("file 0 {}", "x".repeat(ON_ITS_WAY))] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    // The reader has had the first piece, which is given up for the second.
+    sink.give(piece(ON_ITS_WAY as u64, &large, false));
+    drop(reader);
+    let mut again = record.attach([0; 3], 0);
+    for expected in ["started", "Files gap 0+1"] {
+        assert_eq!(told(&mut again).await, expected);
+    }
+    sink.give(piece(2 * ON_ITS_WAY as u64, b"end", true));
+    sink.give(piece(0, b"next", true));
+    end(&sink).await;
+    for expected in ["file 0 next", "finished", "over"] {
+        assert_eq!(told(&mut again).await, expected);
     }
 }

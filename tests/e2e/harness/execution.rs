@@ -203,6 +203,9 @@ impl Done {
                     v1::gap::Stream::Stdout => (0, self.stdout.len()),
                     v1::gap::Stream::Stderr => (1, self.stderr.len()),
                     v1::gap::Stream::Displays => (2, self.displays.len()),
+                    v1::gap::Stream::OutputFiles => {
+                        panic!("nothing here keeps less than all files")
+                    }
                     v1::gap::Stream::Unspecified => panic!("a gap is of a stream"),
                 };
                 assert_eq!(

@@ -236,6 +236,7 @@ impl Client {
             stdout_offset: offsets[0],
             stderr_offset: offsets[1],
             display_offset: offsets[2],
+            output_file_offset: 0,
         };
         let mut executions = self.executions.clone();
         let attached = super::soon("an answer", executions.attach(request)).await?;

@@ -1,0 +1,83 @@
+//! The newest output files, by their numbers.
+
+use std::collections::VecDeque;
+
+use crate::sandbox::OutputChunk;
+
+/// How far a reader has them: the number of a file, and how many bytes of it.
+pub(super) type Position = (u64, u64);
+
+/// What a reader is told next.
+pub(super) enum Next {
+    /// A piece.
+    Piece(OutputChunk),
+    /// So many files that are no longer kept whole.
+    Missing(u64),
+}
+
+/// The newest output files, of which the first has number 0. Those that no reader has had are kept whole: their own
+/// limit bounds them.
+#[derive(Default)]
+pub(super) struct KeptFiles {
+    kept: VecDeque<(Position, OutputChunk)>,
+    pub(super) bytes: usize,
+    /// How many have begun.
+    begun: u64,
+}
+
+impl KeptFiles {
+    pub(super) fn push(&mut self, chunk: OutputChunk) {
+        self.pass_over(&chunk);
+        self.bytes += chunk.content.len();
+        let position = (self.begun.saturating_sub(1), chunk.offset);
+        self.kept.push_back((position, chunk));
+    }
+
+    /// Counts what is not kept.
+    pub(super) fn pass_over(&mut self, chunk: &OutputChunk) {
+        self.begun += u64::from(chunk.offset == 0);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.kept.clear();
+        self.bytes = 0;
+    }
+
+    /// Gives up the oldest that the reader has had, beyond so many bytes.
+    pub(super) fn trim(&mut self, most: usize, read: Position) {
+        while self.bytes > most
+            && let Some((position, chunk)) = self.kept.front()
+            && *position < read
+        {
+            self.bytes -= chunk.content.len();
+            self.kept.pop_front();
+        }
+    }
+
+    /// Bytes that the reader has not had.
+    pub(super) fn bytes_from(&self, read: Position) -> usize {
+        let ahead = self.kept.iter().rev();
+        ahead
+            .take_while(|(position, _)| *position >= read)
+            .map(|(_, chunk)| chunk.content.len())
+            .sum()
+    }
+
+    /// What comes at that position, and the position after it.
+    pub(super) fn next(&self, read: Position) -> Option<(Next, Position)> {
+        let mut ahead = self.kept.iter().skip_while(|(at, _)| *at < read).peekable();
+        if let Some((at, chunk)) = ahead.peek()
+            && *at == read
+        {
+            let after = if chunk.last {
+                (at.0 + 1, 0)
+            } else {
+                (at.0, at.1 + chunk.content.len() as u64)
+            };
+            return Some((Next::Piece(chunk.clone()), after));
+        }
+        let whole = ahead.find(|((_, offset), _)| *offset == 0);
+        let next = whole.map_or(self.begun, |((file, _), _)| *file);
+        (next > read.0).then(|| (Next::Missing(next - read.0), (next, 0)))
+    }
+}
