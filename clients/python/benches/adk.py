@@ -33,7 +33,6 @@ from sandpool.v1 import execution_pb2 as pb
 from sandpool.v1.execution_pb2_grpc import ExecutionServiceStub
 
 SOURCE = "print(1)"
-IDLE = 0.3  # Seconds between two runs, in which the pool starts the next sandbox.
 WARM_UP = 3  # Runs of Sandpool's sides that are not counted; of GkeCodeExecutor one.
 FLOOR, FRESH, SESSION, GKE = (
     "floor: a raw stub's Execute",
@@ -70,8 +69,8 @@ def executed(executor: BaseCodeExecutor, execution_id: str | None = None) -> str
     return result.stdout if not result.stderr else f"stderr: {result.stderr}"
 
 
-def timed(name: str, run: Callable[[], str]) -> float:
-    time.sleep(IDLE)
+def timed(name: str, run: Callable[[], str], idle: float = 0.0) -> float:
+    time.sleep(idle)
     begun = time.perf_counter()
     said = run()
     taken = time.perf_counter() - begun
@@ -93,20 +92,20 @@ def make_namespace(name: str) -> bool:
 
 
 def measure(
-    sides: dict[str, Callable[[], str]], samples: int, gke_samples: int
+    sides: dict[str, Callable[[], str]], samples: int, gke_samples: int, idle: float
 ) -> dict[str, list[float]]:
     gke = sides.pop(GKE)
     timed(GKE, gke)
     for name, run in list(sides.items()) * WARM_UP:
-        timed(name, run)
+        timed(name, run, idle)
     times: dict[str, list[float]] = {name: [] for name in (*sides, GKE)}
     for sample in range(samples):
         # Whoever comes first in a round changes with each.
         order = list(sides.items())
         for name, run in order[sample % len(order) :] + order[: sample % len(order)]:
-            times[name].append(timed(name, run))
+            times[name].append(timed(name, run, idle))
         if (sample + 1) * gke_samples // samples > len(times[GKE]):
-            times[GKE].append(timed(GKE, gke))
+            times[GKE].append(timed(GKE, gke, idle))
     return times
 
 
@@ -133,8 +132,15 @@ def main() -> None:
     parser.add_argument("--image", required=True, help="the image of GkeCodeExecutor's pods")
     parser.add_argument("--runtime-class", default="gvisor", help="of GkeCodeExecutor's pods")
     parser.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG"))
-    parser.add_argument("--samples", type=int, default=100, help="of each of Sandpool's sides")
+    parser.add_argument("--samples", type=int, default=50, help="of each of Sandpool's sides")
     parser.add_argument("--gke-samples", type=int, default=10, help="at most as many")
+    parser.add_argument(
+        "--idle",
+        type=float,
+        default=1.5,
+        help="seconds before each run, in which the pool starts the next sandbox: what still "
+        "starts takes processor time from the run",
+    )
     given = parser.parse_args()
 
     options: dict[str, Any] = {
@@ -158,7 +164,8 @@ def main() -> None:
                 SESSION: lambda: executed(stateful, "bench"),
                 GKE: lambda: executed(jobs),
             }
-            times = measure(sides, given.samples, min(given.gke_samples, given.samples))
+            gke_samples = min(given.gke_samples, given.samples)
+            times = measure(sides, given.samples, gke_samples, given.idle)
     finally:
         if is_new:
             k8s.client.CoreV1Api().delete_namespace(given.namespace)
