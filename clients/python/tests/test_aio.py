@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
-from sandpool import Cancelled, InvalidArgument, SandpoolError, Started, Stdout
+from sandpool import CallCancelled, Cancelled, InvalidArgument, SandpoolError, Started, Stdout
 from sandpool.aio import AsyncClient
 
 
@@ -87,3 +88,52 @@ def test_a_client_belongs_to_one_loop(server: str) -> None:
     assert asyncio.run(run()) == "1\n"
     with pytest.raises(SandpoolError, match="event loop"):
         asyncio.run(run())
+
+
+async def test_a_cancelled_creation_leaves_no_sandbox(server: str) -> None:
+    async with AsyncClient(server) as client:
+        for turns in range(20):
+            making = asyncio.create_task(client.sandbox(labels={"of": "cancelled"}))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+    async with AsyncClient(server) as client:
+        assert await client.list_sandboxes(labels={"of": "cancelled"}) == []
+
+
+async def test_programs_that_end_before_their_input_was_read_have_their_result(
+    async_client: AsyncClient,
+) -> None:
+    async with await async_client.sandbox() as sandbox:
+        for _ in range(100):
+            result = await sandbox.run_command(["echo", "x"], stdin="abc")
+            assert result.stdout == "x\n"
+
+
+async def test_a_call_that_another_task_cancels_is_no_cancelled_task(
+    async_client: AsyncClient,
+) -> None:
+    async with await async_client.execute_command(["sleep", "1000"]) as execution:
+        assert isinstance(await anext(execution), Started)
+        reading = asyncio.create_task(execution.result())
+        await asyncio.sleep(0)
+        execution.cancel()
+        expected = CallCancelled if sys.version_info >= (3, 11) else asyncio.CancelledError
+        with pytest.raises(expected):
+            await reading
+
+
+async def test_a_start_that_is_cancelled_leaves_no_task(server: str) -> None:
+    async with AsyncClient(server) as client:
+        await client.run("print(1)")
+        before = len(asyncio.all_tasks())
+        for _ in range(50):
+            starting = asyncio.create_task(client.execute("print(1)"))
+            await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait([starting])
+        # Those of the calls end as their cancelling does.
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)

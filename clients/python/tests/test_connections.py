@@ -9,7 +9,15 @@ from contextlib import suppress
 
 import pytest
 
-from sandpool import Client, ConnectionLost, Started, Stdout
+from sandpool import (
+    Client,
+    ConnectionLost,
+    OutputFile,
+    Signaled,
+    Started,
+    Stdout,
+    Unreachable,
+)
 
 
 class Relay:
@@ -82,6 +90,64 @@ def test_what_goes_on_is_resumed_without_a_byte_lost_or_doubled(relay: Relay) ->
     assert started == 1
     assert result.stdout == "".join(f"{i}\n" for i in range(200))
     assert result.gaps == []
+
+
+def test_files_come_whole_after_a_cut(relay: Relay) -> None:
+    source = "for i in range(6): open(f'{i}.bin', 'wb').write(bytes([i]) * 700_000)"
+    with (
+        Client(relay.address) as client,
+        client.execute(source, keep_after_disconnect=60, output_paths=["*.bin"]) as execution,
+    ):
+        for event in execution:
+            if isinstance(event, OutputFile):
+                relay.cut()
+        result = execution.result()
+    assert [file.path for file in result.files] == [f"{i}.bin" for i in range(6)]
+    assert [file.content for file in result.files] == [bytes([i]) * 700_000 for i in range(6)]
+    assert result.gaps == []
+
+
+def test_a_resumed_program_takes_signals(relay: Relay) -> None:
+    with (
+        Client(relay.address) as client,
+        client.execute_command(["sleep", "1000"], keep_after_disconnect=60) as execution,
+    ):
+        assert isinstance(next(execution), Started)
+        relay.cut()
+        reader = threading.Thread(target=execution.result)
+        reader.start()
+        # Until it is attached again, there is nothing that would take it.
+        while reader.is_alive():
+            with suppress(ConnectionLost, Unreachable):
+                execution.signal(15)
+            reader.join(0.05)
+        assert execution.result().outcome == Signaled(15, "SIGTERM")
+
+
+def test_what_runs_without_a_server_to_ask_is_never_called_not_sent(
+    server: str, relay: Relay
+) -> None:
+    with (
+        Client(relay.address) as client,
+        client.execute_command(["sleep", "1000"], keep_after_disconnect=1) as execution,
+    ):
+        started = next(execution)
+        assert isinstance(started, Started)
+        relay.close()
+        with pytest.raises(ConnectionLost) as lost:
+            execution.result()
+        assert lost.value.execution_id == started.execution_id
+
+
+def test_many_cancelled_calls_leave_the_others_alone(client: Client) -> None:
+    with client.sandbox() as sandbox:
+        source = "open('there', 'w').close(); input()"
+        with sandbox.execute(source, stdin_open=True) as execution:
+            assert isinstance(next(execution), Started)
+            for _ in range(100):
+                sandbox.execute_command(["true"]).cancel()
+            execution.close_stdin()
+            assert execution.result().exit_code == 1
 
 
 def test_what_does_not_go_on_is_lost_and_not_run_again(relay: Relay, client: Client) -> None:

@@ -18,8 +18,10 @@ from servers import SMALL_POOL, Server
 
 from sandpool import (
     TLS,
+    CallCancelled,
     Client,
     ConnectionLost,
+    Execution,
     ForkedProcess,
     PermissionDenied,
     SandpoolError,
@@ -165,20 +167,44 @@ def test_a_request_that_is_too_large_is_told(client: Client) -> None:
         client.run("#" * 40_000_000)
 
 
-def _in_a_child(server: str, client: Client) -> None:
-    try:
-        client.run("print(1)")
-    except ForkedProcess:
-        os._exit(7)
+def _in_a_child(client: Client, execution: Execution) -> None:
+    refused = 0
+    for use in (
+        lambda: client.run("print(1)"),
+        execution.result,
+        lambda: execution.write(b"x" * 1_000_000),
+    ):
+        try:
+            use()
+        except ForkedProcess:
+            refused += 1
+    client.close()
+    os._exit(refused)
 
 
-def test_a_forked_process_is_told_at_once(server: str, client: Client) -> None:
-    client.run("print(1)")
-    child = multiprocessing.get_context("fork").Process(target=_in_a_child, args=(server, client))
-    child.start()
-    child.join()
-    assert child.exitcode == 7
-    assert client.run("print(1)").ok
+def test_a_forked_process_is_told_at_once(client: Client) -> None:
+    with client.execute("print(input())", stdin_open=True) as execution:
+        assert isinstance(next(execution), Started)
+        fork = multiprocessing.get_context("fork")
+        child = fork.Process(target=_in_a_child, args=(client, execution))
+        child.start()
+        child.join()
+        assert child.exitcode == 3
+        execution.write("here\n")
+        assert execution.result().stdout == "here\n"
+
+
+def test_a_key_without_its_certificate_is_refused() -> None:
+    with pytest.raises(ValueError, match="certificate and its key"):
+        TLS(key=b"key")
+
+
+def test_reading_after_a_cancel_says_so(client: Client) -> None:
+    with client.execute_command(["sleep", "1000"]) as execution:
+        assert isinstance(next(execution), Started)
+        execution.cancel()
+        with pytest.raises(CallCancelled):
+            execution.result()
 
 
 class _OldServer(server_pb2_grpc.ServerServiceServicer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -73,6 +74,29 @@ def test_files_are_written_read_listed_moved_and_removed(client: Client) -> None
         with pytest.raises(InvalidArgument) as refused:
             files.read("/etc/passwd")
         assert refused.value.violations[0].field == "path"
+
+
+def test_content_that_cannot_be_had_is_the_callers_error_and_leaves_no_file(client: Client) -> None:
+    def content() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError("the disk is gone")
+
+    with client.sandbox() as sandbox:
+        with pytest.raises(OSError, match="the disk is gone"):
+            sandbox.files.write("half", content())
+        sandbox.files.write("whole", bytearray(b"whole"))
+        assert [path.path for path in sandbox.files.list()] == ["/workspace/whole"]
+        assert sandbox.files.list(limit=0) == []
+
+
+def test_a_context_is_found_again(client: Client) -> None:
+    with client.sandbox() as sandbox:
+        sandbox.context().run("x = 42")
+        [told] = sandbox.list_contexts()
+        again = client.get_sandbox(sandbox.sandbox_id).get_context(told.context_id)
+        assert again.run("x").displays[0].text == "42"
+        with pytest.raises(NotFound):
+            sandbox.get_context("none")
 
 
 def test_a_stream_that_is_left_is_cancelled(client: Client) -> None:

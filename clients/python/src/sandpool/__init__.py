@@ -14,6 +14,7 @@ from ._sync.sandbox import Context, Sandbox
 from .errors import (
     Aborted,
     AlreadyExists,
+    CallCancelled,
     ConnectionLost,
     DeadlineExceeded,
     ExecutionFailed,
@@ -68,6 +69,7 @@ __all__ = [
     "TLS",
     "Aborted",
     "AlreadyExists",
+    "CallCancelled",
     "Cancelled",
     "Client",
     "CodeError",

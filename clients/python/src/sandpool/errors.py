@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -84,6 +84,10 @@ class ConnectionLost(ServiceError):
     execution_id: str = ""
 
 
+class CallCancelled(ServiceError):
+    """The call was ended on this side: by `cancel`, by leaving its `with`, or by `close`."""
+
+
 class InvalidArgument(ServiceError):
     """The request is wrong: `violations` say where."""
 
@@ -113,7 +117,7 @@ class PermissionDenied(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The server refuses for now: it shuts down, or its pool is drained."""
+    """The server refuses for now: it shuts down, its pool is drained, or the sandbox is gone."""
 
 
 class DeadlineExceeded(ServiceError):
@@ -158,7 +162,13 @@ def error_of(error: grpc.RpcError, address: str) -> ServiceError:
     """What a failed call raises, from grpc's own error."""
     code: grpc.StatusCode = error.code()
     said: str = error.details() or ""
-    trailers: dict[str, str | bytes] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
+    trailers: dict[str, str | bytes] = {}
+    # Pair by pair: grpc.aio's Metadata is no mapping that dict() takes in every version.
+    pairs: Any = error.trailing_metadata() or ()
+    for key, value in pairs:
+        trailers[key] = value
+    if code is grpc.StatusCode.CANCELLED and not trailers:
+        return CallCancelled("the call was cancelled on this side", code=code)
     if code is grpc.StatusCode.UNAVAILABLE and not trailers:
         # No server's answer has any of these: gRPC made it here.
         if "connect" in said or "resol" in said or "handshake" in said.lower():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Final
 
 from sandpool.v1 import file_pb2 as pb
 
@@ -20,6 +21,9 @@ class PathKind(Enum):
     LINK = pb.PathInfo.LINK
     SPECIAL = pb.PathInfo.SPECIAL
     """A socket, a device, a pipe."""
+
+
+_KINDS: Final = {kind.value: kind for kind in PathKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class PathInfo:
         """What a message says."""
         return cls(
             path=message.path,
-            kind=PathKind(message.kind),
+            kind=_KINDS.get(message.kind, PathKind.UNSPECIFIED),
             size=message.size,
             mode=message.mode,
             modify_time=moment(message.modify_time),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from typing_extensions import TypedDict
 
@@ -33,9 +33,12 @@ class Options(TypedDict, total=False):
     output_paths: Sequence[str]
     """Globs relative to the working directory; what they match comes back as `Result.files`."""
     timeout: float
-    """Wall clock, from the start on."""
+    """Wall clock, from the start on. As for all limits, 0 is the pool's default."""
     queue_timeout: float
-    """How long to wait for a sandbox, or for the earlier cells of a context."""
+    """How long to wait for a sandbox, or for the earlier cells of a context.
+
+    Where there is nothing to wait for, in a sandbox that lives on, it is refused.
+    """
     memory_bytes: int
     disk_bytes: int
     """Files in /workspace, /tmp and HOME together. Not in a sandbox that lives on."""
@@ -130,9 +133,13 @@ def input_files(files: Mapping[str, bytes | str] | None) -> Iterator[pb.InputFil
         yield pb.InputFile(path=path, content=as_bytes(content))
 
 
-def as_bytes(text: bytes | str) -> bytes:
-    """Texts as UTF-8."""
-    return text.encode() if isinstance(text, str) else bytes(text)
+def as_bytes(text: bytes | bytearray | memoryview | str) -> bytes:
+    """Texts as UTF-8. Raises TypeError for what is neither text nor bytes."""
+    if isinstance(text, str):
+        return text.encode()
+    if isinstance(text, (bytes, bytearray, memoryview)):
+        return bytes(text)
+    raise TypeError(f"a str or bytes is wanted, not {type(text).__name__}")
 
 
 def chunks(content: bytes) -> Iterable[bytes]:
@@ -147,3 +154,23 @@ def run_messages(start: pb.ExecutionSpec, stdin: bytes) -> Iterator[pb.ExecuteRe
         for chunk in chunks(stdin):
             yield pb.ExecuteRequest(stdin=chunk)
         yield pb.ExecuteRequest(close_stdin=pb.CloseStdin())
+
+
+class Source:
+    """Messages of the caller's own iterator, whose error is the caller's to see: gRPC keeps it."""
+
+    def __init__(self, messages: Iterator[Any]) -> None:
+        self._messages = messages
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise

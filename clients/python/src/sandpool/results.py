@@ -15,10 +15,16 @@ from typing import Any, Final, TypeAlias
 from sandpool.v1 import execution_pb2 as pb
 
 from ._durations import seconds
-from .errors import ExecutionFailed
+from .errors import ConnectionLost, ExecutionFailed
 from .outcomes import Exited, Outcome, outcome_of
 
 _SAFE_FORMS: Final = ("text/plain", "image/png", "image/jpeg", "image/gif", "image/webp")
+_GAPS: Final = {
+    pb.Gap.STDOUT: "stdout",
+    pb.Gap.STDERR: "stderr",
+    pb.Gap.DISPLAYS: "displays",
+    pb.Gap.OUTPUT_FILES: "output_files",
+}
 _TEXTS: Final = ("text/", "image/svg+xml", "application/javascript")
 
 
@@ -47,7 +53,10 @@ class Stderr:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What the server no longer has: bytes of "stdout" or "stderr", or how many "displays"."""
+    """What the server no longer has.
+
+    Bytes of "stdout" or "stderr", or how many "displays" or "output_files".
+    """
 
     stream: str
     offset: int
@@ -239,7 +248,7 @@ class Collector:
         self._files: list[OutputFile] = []
         self._file = bytearray()
         self._gaps: list[Gap] = []
-        self._missing = {"stdout": 0, "stderr": 0, "displays": 0}
+        self._missing = {"stdout": 0, "stderr": 0, "displays": 0, "output_files": 0}
         self.has_started = False
 
     def take(self, message: pb.ExecuteResponse) -> Event | Result | None:
@@ -265,11 +274,7 @@ class Collector:
             case "output_file":
                 return self._take_file(message.output_file)
             case "gap":
-                stream = pb.Gap.Stream.Name(message.gap.stream).lower()
-                gap = Gap(stream, message.gap.offset, message.gap.bytes)
-                self._missing[stream] += gap.length
-                self._gaps.append(gap)
-                return gap
+                return self._take_gap(message.gap)
             case "finished":
                 return self._result(message.finished)
             case _:
@@ -281,16 +286,30 @@ class Collector:
         return self._started.execution_id
 
     def attach_request(self) -> pb.AttachRequest:
-        """What goes on after all that was taken. A file that came in part comes whole once more."""
+        """What goes on after all that was taken; a file that came in part comes once more."""
         self._file.clear()
         return pb.AttachRequest(
             execution_id=self._started.execution_id,
             stdout_offset=len(self.stdout) + self._missing["stdout"],
             stderr_offset=len(self.stderr) + self._missing["stderr"],
             display_offset=len(self._displays) + self._missing["displays"],
+            output_file_offset=len(self._files) + self._missing["output_files"],
         )
 
+    def _take_gap(self, told: pb.Gap) -> Gap | None:
+        if told.stream not in _GAPS:
+            return None
+        gap = Gap(_GAPS[told.stream], told.offset, told.bytes)
+        self._missing[gap.stream] += gap.length
+        self._gaps.append(gap)
+        return gap
+
     def _take_file(self, piece: pb.OutputFile) -> OutputFile | None:
+        if piece.offset != len(self._file):
+            raise ConnectionLost(
+                f"a piece of the output file {piece.path!r} is missing: {piece.offset} was told "
+                f"after {len(self._file)}"
+            )
         self._file += piece.content
         if not piece.last:
             return None

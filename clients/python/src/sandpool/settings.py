@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+_MAX_TIMEOUT: Final = 86_400.0
 MAX_MESSAGE: Final = 32 << 20
 """Bytes of a message that is taken from the server."""
 
@@ -24,6 +25,10 @@ class TLS:
     key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     """The name that the server's certificate has, where it is not the address."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls: a certificate and its key are given together, or neither is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,11 @@ class Settings:
             address = rest.rstrip("/")
         if not address or any(character.isspace() for character in address):
             raise ValueError(f"address: {address!r} is not host:port, such as {DEFAULT_ADDRESS}")
-        token = token if token is not None else os.environ.get("SANDPOOL_TOKEN")
+        if token is None and "SANDPOOL_TOKEN" in os.environ:
+            token = os.environ["SANDPOOL_TOKEN"].strip()
+        for name, value in (("connect_timeout", connect_timeout), ("call_timeout", call_timeout)):
+            if not 0 < value <= _MAX_TIMEOUT:
+                raise ValueError(f"{name}: {value!r} is not a number of seconds, at most a day")
         if token is not None and not (token and token.isascii() and token.isprintable()):
             raise ValueError("token: it is empty or holds what no header can")
         credentials: grpc.ChannelCredentials | None = None

@@ -105,8 +105,13 @@ class AsyncClient(AsyncRunner):
             labels=labels,
             queue_timeout=duration("queue_timeout", queue_timeout),
         )
-        create = self._transport.services.sandboxes.CreateSandbox
-        return AsyncSandbox(self._transport, await self._transport.call(create, request))
+        sandboxes = self._transport.services.sandboxes
+
+        async def delete(made: sandbox_pb2.Sandbox) -> None:
+            await AsyncSandbox(self._transport, made).delete()
+
+        made = await self._transport.create(sandboxes.CreateSandbox, request, delete)
+        return AsyncSandbox(self._transport, made)
 
     async def get_sandbox(self, sandbox_id: str) -> AsyncSandbox:
         """A sandbox that the caller has made before."""
@@ -158,10 +163,11 @@ class AsyncClient(AsyncRunner):
 
     async def _pages(self, method: Any, request: Any, field: str, limit: int) -> list[Any]:
         told: list[Any] = []
-        while True:
+        while len(told) < limit:
             request.page_size = min(limit - len(told), 1000)
             answer = await self._call(method, request)
             told += getattr(answer, field)
-            if not answer.next_page_token or len(told) >= limit:
-                return told
             request.page_token = answer.next_page_token
+            if not request.page_token:
+                break
+        return told

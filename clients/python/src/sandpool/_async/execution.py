@@ -28,7 +28,8 @@ class AsyncExecution:
     was told to go on by `keep_after_disconnect`: then nobody reads it any more. One that was told
     so and has no input is resumed when a connection breaks, without a byte lost or doubled.
 
-    It has one reader; others may write meanwhile.
+    It has one reader; others may write meanwhile. One that is dropped without `with` and without
+    its result is not ended by that.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class AsyncExecution:
         self._result: Result | None = None
         self._starts = 0
         self._resumes = 0
+        self._is_attached = False
         self._stream: AsyncStream
 
     async def open(self) -> Self:
@@ -60,7 +62,12 @@ class AsyncExecution:
             self._attach()
         elif self._stdin is None:
             self._stream = self._transport.talk(services.Execute)
-            await self._stream.write(pb.ExecuteRequest(start=start))
+            try:
+                await self._stream.write(pb.ExecuteRequest(start=start))
+            except BaseException:
+                # The caller gets no execution that it could cancel.
+                self._stream.cancel()
+                raise
         elif start.stdin_open:
             requests = run_messages(start, self._stdin)
             self._stream = self._transport.stream(services.Execute, requests)
@@ -113,7 +120,9 @@ class AsyncExecution:
     async def write(self, data: bytes | str) -> None:
         """Writes to its stdin; a text as UTF-8.
 
-        Waits while the program does not read. What comes after its end is dropped.
+        Waits while the program does not read, and so, if much is written, until another task or
+        thread reads what the program writes. What comes after the program's end is dropped; of one
+        that was attached to it raises FailedPrecondition.
         """
         for chunk in chunks(as_bytes(data)):
             await self._send(stdin=chunk)
@@ -131,7 +140,7 @@ class AsyncExecution:
         await self._send(resize=pb.Terminal(rows=rows, columns=columns))
 
     async def _send(self, **event: Any) -> None:
-        if self._start is None:
+        if self._is_attached:
             request = pb.WriteInputRequest(execution_id=self._collector.execution_id, **event)
             await self._transport.call(self._transport.services.executions.WriteInput, request)
         elif self._stdin is None:
@@ -174,19 +183,24 @@ class AsyncExecution:
     async def _resume(self, error: ServiceError) -> None:
         """Attaches to what goes on without a connection, or raises."""
         start = self._start
-        goes_on = self._collector.has_started and (
-            start is None
-            or (start.keep_after_disconnect.ToNanoseconds() > 0 and not start.stdin_open)
+        goes_on = start is None or (
+            start.keep_after_disconnect.ToNanoseconds() > 0
+            # Nobody knows how much of its input has arrived.
+            and not (start.stdin_open or start.HasField("terminal"))
         )
-        if not goes_on or self._resumes == _MAX_RESUMES:
+        if not self._collector.has_started:
             if isinstance(error, ConnectionLost):
                 error.execution_id = self._collector.execution_id
             raise error
+        if not goes_on or self._resumes == _MAX_RESUMES:
+            # Not that nothing was sent, whatever the last attempt says.
+            raise self._lost(error.message) from None
         await self._transport.sleep(0.1 * 2**self._resumes)
         self._resumes += 1
         self._attach()
 
     def _attach(self) -> None:
+        self._is_attached = True
         attach = self._transport.services.executions.Attach
         self._stream = self._transport.stream(attach, self._collector.attach_request())
 

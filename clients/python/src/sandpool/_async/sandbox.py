@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 
+from grpc import StatusCode
 from typing_extensions import Self
 
 from sandpool.v1 import sandbox_pb2 as pb
@@ -77,6 +78,15 @@ class AsyncSandbox(AsyncRunner):
         )
         create = self._transport.services.sandboxes.CreateContext
         return AsyncContext(self._transport, await self._transport.call(create, request))
+
+    async def get_context(self, context_id: str) -> AsyncContext:
+        """A context that was made before. Raises NotFound."""
+        for told in await self.list_contexts():
+            if told.context_id == context_id:
+                return AsyncContext(self._transport, told)
+        raise NotFound(
+            f"sandbox {self.sandbox_id} has no context {context_id}", code=StatusCode.NOT_FOUND
+        )
 
     async def list_contexts(self) -> list[pb.Context]:
         """Its contexts by id, also those that have ended: messages of sandbox.proto."""

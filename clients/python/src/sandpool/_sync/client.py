@@ -106,8 +106,13 @@ class Client(Runner):
             labels=labels,
             queue_timeout=duration("queue_timeout", queue_timeout),
         )
-        create = self._transport.services.sandboxes.CreateSandbox
-        return Sandbox(self._transport, self._transport.call(create, request))
+        sandboxes = self._transport.services.sandboxes
+
+        def delete(made: sandbox_pb2.Sandbox) -> None:
+            Sandbox(self._transport, made).delete()
+
+        made = self._transport.create(sandboxes.CreateSandbox, request, delete)
+        return Sandbox(self._transport, made)
 
     def get_sandbox(self, sandbox_id: str) -> Sandbox:
         """A sandbox that the caller has made before."""
@@ -159,10 +164,11 @@ class Client(Runner):
 
     def _pages(self, method: Any, request: Any, field: str, limit: int) -> list[Any]:
         told: list[Any] = []
-        while True:
+        while len(told) < limit:
             request.page_size = min(limit - len(told), 1000)
             answer = self._call(method, request)
             told += getattr(answer, field)
-            if not answer.next_page_token or len(told) >= limit:
-                return told
             request.page_token = answer.next_page_token
+            if not request.page_token:
+                break
+        return told

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from sandpool.v1 import file_pb2 as pb
 
 from .._transport.synchronous import Transport
+from ..errors import ServiceError
 from ..paths import PathInfo
-from ..requests import as_bytes, chunks
+from ..requests import Source, as_bytes, chunks
 
 _PAGE: Final = 1000
 
@@ -54,7 +56,7 @@ class Files:
     def write(
         self,
         path: str,
-        content: bytes | str | Iterable[bytes],
+        content: bytes | bytearray | memoryview | str | Iterable[bytes],
         *,
         mode: int = 0o644,
         replace: bool = True,
@@ -65,7 +67,7 @@ class Files:
         a file that there is raises AlreadyExists.
         """
         size = None
-        if isinstance(content, (bytes, str)):
+        if isinstance(content, (bytes, bytearray, memoryview, str)):
             whole = as_bytes(content)
             size, content = len(whole), chunks(whole)
         start = pb.WriteFileStart(
@@ -75,26 +77,24 @@ class Files:
             how=pb.WriteFileStart.REPLACE if replace else pb.WriteFileStart.CREATE,
             size=size,
         )
-        parts = content
-
-        def messages() -> Iterator[pb.WriteFileRequest]:
-            yield pb.WriteFileRequest(start=start)
-            for part in parts:
-                yield pb.WriteFileRequest(content=part)
-
-        return PathInfo.of(self._transport.call(self._services.WriteFile, messages()))
+        messages = chain(
+            [pb.WriteFileRequest(start=start)],
+            (pb.WriteFileRequest(content=part) for part in content),
+        )
+        return PathInfo.of(self._send(self._services.WriteFile, messages))
 
     def list(self, path: str = ".", *, limit: int = 10_000) -> Sequence[PathInfo]:
         """What is in a directory, by name: the first `limit` of it."""
         entries: list[PathInfo] = []
         request = pb.ListDirectoryRequest(sandbox_id=self._sandbox_id, path=path)
-        while True:
+        while len(entries) < limit:
             request.page_size = min(limit - len(entries), _PAGE)
             answer = self._call(self._services.ListDirectory, request)
             entries += map(PathInfo.of, answer.entries)
-            if not answer.next_page_token or len(entries) >= limit:
-                return entries
             request.page_token = answer.next_page_token
+            if not request.page_token:
+                break
+        return entries
 
     def stat(self, path: str) -> PathInfo:
         """What a path is; a link is not followed."""
@@ -117,17 +117,18 @@ class Files:
         request = pb.RemovePathRequest(sandbox_id=self._sandbox_id, path=path, recursive=recursive)
         self._call(self._services.RemovePath, request)
 
-    def upload_archive(self, path: str, archive: bytes | Iterable[bytes]) -> PathInfo:
+    def upload_archive(
+        self, path: str, archive: bytes | bytearray | memoryview | Iterable[bytes]
+    ) -> PathInfo:
         """Unpacks a tar archive into a directory, which is made if it is not there."""
         start = pb.UploadArchiveStart(sandbox_id=self._sandbox_id, path=path)
-        parts = chunks(archive) if isinstance(archive, bytes) else archive
-
-        def messages() -> Iterator[pb.UploadArchiveRequest]:
-            yield pb.UploadArchiveRequest(start=start)
-            for part in parts:
-                yield pb.UploadArchiveRequest(content=part)
-
-        return PathInfo.of(self._transport.call(self._services.UploadArchive, messages()))
+        if isinstance(archive, (bytes, bytearray, memoryview)):
+            archive = chunks(as_bytes(archive))
+        messages = chain(
+            [pb.UploadArchiveRequest(start=start)],
+            (pb.UploadArchiveRequest(content=part) for part in archive),
+        )
+        return PathInfo.of(self._send(self._services.UploadArchive, messages))
 
     def download_archive(self, path: str = ".") -> Iterator[bytes]:
         """All that is in a directory as a tar archive, in parts.
@@ -141,6 +142,15 @@ class Files:
                 yield message.content
         finally:
             stream.cancel()
+
+    def _send(self, method: Any, messages: Iterator[Any]) -> Any:
+        source = Source(messages)
+        try:
+            return self._transport.call(method, source)
+        except ServiceError:
+            if source.error is not None:
+                raise source.error from None
+            raise
 
     @property
     def _services(self) -> Any:

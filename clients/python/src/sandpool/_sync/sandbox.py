@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 
+from grpc import StatusCode
 from typing_extensions import Self
 
 from sandpool.v1 import sandbox_pb2 as pb
@@ -78,6 +79,15 @@ class Sandbox(Runner):
         )
         create = self._transport.services.sandboxes.CreateContext
         return Context(self._transport, self._transport.call(create, request))
+
+    def get_context(self, context_id: str) -> Context:
+        """A context that was made before. Raises NotFound."""
+        for told in self.list_contexts():
+            if told.context_id == context_id:
+                return Context(self._transport, told)
+        raise NotFound(
+            f"sandbox {self.sandbox_id} has no context {context_id}", code=StatusCode.NOT_FOUND
+        )
 
     def list_contexts(self) -> list[pb.Context]:
         """Its contexts by id, also those that have ended: messages of sandbox.proto."""

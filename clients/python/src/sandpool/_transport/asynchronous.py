@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -11,16 +12,13 @@ import grpc.aio
 
 from sandpool.v1.server_pb2 import GetServerInfoRequest
 
-from ..errors import SandpoolError, ServiceError, Unimplemented, error_of
+from ..errors import CallCancelled, SandpoolError, ServiceError, Unimplemented, error_of
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
 
 _ASKED: Final = 2.0
 """Seconds for the question of its version to a server that does not know a call."""
-
-_ENDED: Final = (asyncio.InvalidStateError, grpc.RpcError)
-"""By what writing to a call fails that has ended; reading from it tells why."""
 
 
 class AsyncTransport:
@@ -32,6 +30,7 @@ class AsyncTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
         self._services: Services | None = None
+        self._undoing: set[asyncio.Future[None]] = set()
 
     @property
     def services(self) -> Services:
@@ -60,8 +59,25 @@ class AsyncTransport:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
             return await method(request, timeout=timeout, metadata=self._settings.metadata)
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            raise _cancelled() from None
         except grpc.RpcError as error:
             raise await self.failed(error) from None
+
+    async def create(
+        self, method: Any, request: Any, delete: Callable[[Any], Awaitable[object]]
+    ) -> Any:
+        """As `call`; if the caller is cancelled, what was made for it meanwhile is deleted."""
+        making = asyncio.ensure_future(self.call(method, request))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            undoing = asyncio.ensure_future(_undo(making, delete))
+            self._undoing.add(undoing)
+            undoing.add_done_callback(self._undoing.discard)
+            raise
 
     def stream(self, method: Any, request: Any) -> AsyncStream:
         """A call with many answers; `request` is a message or an iterator of them."""
@@ -70,6 +86,10 @@ class AsyncTransport:
     def talk(self, method: Any) -> AsyncStream:
         """A call with many messages both ways."""
         return AsyncStream(self, method(metadata=self._settings.metadata))
+
+    def check(self) -> None:
+        """Raises where a call would hang."""
+        self._guard.check()
 
     async def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
@@ -88,10 +108,32 @@ class AsyncTransport:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Ends the connection, and the calls on it."""
+        """Ends the connection, and the calls on it. In a forked process it does nothing."""
+        if self._guard.is_inherited:
+            return
+        # It has a connection for what was made for nobody.
+        await asyncio.gather(*self._undoing)
         self._guard.closed = True
         if self._channel is not None:
             await self._channel.close()
+
+
+async def _undo(making: asyncio.Future[Any], delete: Callable[[Any], Awaitable[object]]) -> None:
+    with suppress(SandpoolError):
+        await delete(await making)
+
+
+def _task_is_cancelled() -> bool:
+    """Whether it is the task that was cancelled, and not the call alone.
+
+    Python 3.10 does not tell: there it is always taken for the task.
+    """
+    task = asyncio.current_task()
+    return task is None or not hasattr(task, "cancelling") or task.cancelling() > 0
+
+
+def _cancelled() -> CallCancelled:
+    return CallCancelled("the call was cancelled on this side", code=grpc.StatusCode.CANCELLED)
 
 
 class AsyncStream:
@@ -100,25 +142,45 @@ class AsyncStream:
     def __init__(self, transport: AsyncTransport, call: Any) -> None:
         self._transport = transport
         self._call = call
+        # Its read() forgets what has come if writing has failed meanwhile; iterating does not.
+        self._messages: AsyncIterator[Any] = aiter(call)
+        self._failure: SandpoolError | None = None
 
     async def read(self) -> Any:
         """The next message; None after the last one. Cancelled, it cancels the call."""
+        self._transport.check()
+        if self._failure is not None:
+            raise self._failure
         try:
-            message = await self._call.read()
+            return await anext(self._messages, None)
+        except asyncio.CancelledError:
+            self._failure = _cancelled()
+            if _task_is_cancelled():
+                raise
+            raise self._failure from None
         except grpc.RpcError as error:
-            raise await self._transport.failed(error) from None
-        return None if message is grpc.aio.EOF else message
+            self._failure = await self._transport.failed(error)
+            raise self._failure from None
 
     async def write(self, message: Any) -> None:
         """Sends a message, or drops it if the call has ended. Waits while the server takes none."""
-        with suppress(*_ENDED):
-            await self._call.write(message)
+        self._transport.check()
+        await self._unless_ended(self._call.write(message))
 
     async def done_writing(self) -> None:
         """Says that no message follows."""
-        with suppress(*_ENDED):
-            await self._call.done_writing()
+        await self._unless_ended(self._call.done_writing())
 
     def cancel(self) -> None:
         """Ends the call at once."""
         self._call.cancel()
+
+    @staticmethod
+    async def _unless_ended(writing: Awaitable[None]) -> None:
+        try:
+            await writing
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+        except (asyncio.InvalidStateError, grpc.RpcError):
+            pass  # Reading tells why it has ended.

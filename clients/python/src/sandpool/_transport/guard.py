@@ -14,9 +14,14 @@ class Guard:
         self._owner = os.getpid()
         self.closed = False
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it came by a fork."""
+        return os.getpid() != self._owner
+
     def check(self) -> None:
         """Raises ForkedProcess in a child, SandpoolError once closed."""
-        if os.getpid() != self._owner:
+        if self.is_inherited:
             raise ForkedProcess(
                 "this client was made before the process was forked, and gRPC's connections do "
                 "not survive that: make a client in a child that was started by spawn or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -55,18 +55,36 @@ class Transport:
             return method(request, timeout=timeout, metadata=self._settings.metadata)
         except grpc.RpcError as error:
             raise self.failed(error) from None
+        except ValueError:
+            self.check()  # Closed by another thread just now.
+            raise
+
+    def create(self, method: Any, request: Any, delete: Callable[[Any], object]) -> Any:
+        """As `call`; `delete` is for callers that can be cancelled, which threads cannot."""
+        return self.call(method, request)
 
     def stream(self, method: Any, request: Any) -> Stream:
         """A call with many answers; `request` is a message or an iterator of them."""
-        return Stream(self, method(request, metadata=self._settings.metadata))
+        return Stream(self, self._begin(method, request))
 
     def talk(self, method: Any) -> Stream:
         """A call with many messages both ways."""
         outbox = _Outbox()
-        call = method(outbox, metadata=self._settings.metadata)
+        call = self._begin(method, outbox)
         if not call.add_callback(outbox.close):
             outbox.close()
         return Stream(self, call, outbox)
+
+    def _begin(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, metadata=self._settings.metadata)
+        except ValueError:
+            self.check()  # Closed by another thread just now.
+            raise
+
+    def check(self) -> None:
+        """Raises where a call would hang."""
+        self._guard.check()
 
     def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
@@ -85,9 +103,10 @@ class Transport:
         time.sleep(seconds)
 
     def close(self) -> None:
-        """Ends the connection, and the calls on it."""
-        self._guard.closed = True
-        self._channel.close()
+        """Ends the connection, and the calls on it. In a forked process it does nothing."""
+        if not self._guard.is_inherited:
+            self._guard.closed = True
+            self._channel.close()
 
 
 class Stream:
@@ -100,6 +119,7 @@ class Stream:
 
     def read(self) -> Any:
         """The next message; None after the last one."""
+        self._transport.check()
         try:
             return next(self._call, None)
         except grpc.RpcError as error:
@@ -107,6 +127,7 @@ class Stream:
 
     def write(self, message: Any) -> None:
         """Sends a message, or drops it if the call has ended. Waits while the server takes none."""
+        self._transport.check()
         if self._outbox is not None:
             self._outbox.put(message)
 

@@ -199,10 +199,12 @@ class Gap(_message.Message):
         STDOUT: _ClassVar[Gap.Stream]
         STDERR: _ClassVar[Gap.Stream]
         DISPLAYS: _ClassVar[Gap.Stream]
+        OUTPUT_FILES: _ClassVar[Gap.Stream]
     STREAM_UNSPECIFIED: Gap.Stream
     STDOUT: Gap.Stream
     STDERR: Gap.Stream
     DISPLAYS: Gap.Stream
+    OUTPUT_FILES: Gap.Stream
     STREAM_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -212,16 +214,18 @@ class Gap(_message.Message):
     def __init__(self, stream: _Optional[_Union[Gap.Stream, str]] = ..., offset: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
-    __slots__ = ("execution_id", "stdout_offset", "stderr_offset", "display_offset")
+    __slots__ = ("execution_id", "stdout_offset", "stderr_offset", "display_offset", "output_file_offset")
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     STDOUT_OFFSET_FIELD_NUMBER: _ClassVar[int]
     STDERR_OFFSET_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FILE_OFFSET_FIELD_NUMBER: _ClassVar[int]
     execution_id: str
     stdout_offset: int
     stderr_offset: int
     display_offset: int
-    def __init__(self, execution_id: _Optional[str] = ..., stdout_offset: _Optional[int] = ..., stderr_offset: _Optional[int] = ..., display_offset: _Optional[int] = ...) -> None: ...
+    output_file_offset: int
+    def __init__(self, execution_id: _Optional[str] = ..., stdout_offset: _Optional[int] = ..., stderr_offset: _Optional[int] = ..., display_offset: _Optional[int] = ..., output_file_offset: _Optional[int] = ...) -> None: ...
 
 class WriteInputRequest(_message.Message):
     __slots__ = ("execution_id", "stdin", "close_stdin", "signal", "resize")
@@ -502,13 +506,15 @@ class RunResponse(_message.Message):
     def __init__(self, execution_id: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., pool: _Optional[str] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., stdout_text: _Optional[str] = ..., stderr_text: _Optional[str] = ..., output_files: _Optional[_Iterable[_Union[OutputFile, _Mapping]]] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., displays: _Optional[_Iterable[_Union[Display, _Mapping]]] = ...) -> None: ...
 
 class Cut(_message.Message):
-    __slots__ = ("stdout_bytes", "stderr_bytes", "output_paths", "displays")
+    __slots__ = ("stdout_bytes", "stderr_bytes", "output_paths", "displays", "output_files")
     STDOUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     STDERR_BYTES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_PATHS_FIELD_NUMBER: _ClassVar[int]
     DISPLAYS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FILES_FIELD_NUMBER: _ClassVar[int]
     stdout_bytes: int
     stderr_bytes: int
     output_paths: _containers.RepeatedScalarFieldContainer[str]
     displays: int
-    def __init__(self, stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ..., output_paths: _Optional[_Iterable[str]] = ..., displays: _Optional[int] = ...) -> None: ...
+    output_files: int
+    def __init__(self, stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ..., output_paths: _Optional[_Iterable[str]] = ..., displays: _Optional[int] = ..., output_files: _Optional[int] = ...) -> None: ...
