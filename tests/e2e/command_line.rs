@@ -242,10 +242,10 @@ async fn output_waits_for_its_reader_however_small_its_pieces_are() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
     // More than the pipe to the reader holds, and then each line a message of its own.
-    let source = "import os, time
-os.write(1, b'x' * 200000 + b'\\n')
+    let source = "import time
+print('x' * 200_000, flush=True)
 for number in range(4000):
-    os.write(1, b'%d\\n' % number)
+    print(number, flush=True)
     time.sleep(0.001)";
     let args = ["run", "--pool", watched.name, "-lpython", "-c", source];
     let child = sandpool(&server, &args).spawn().unwrap();
