@@ -184,12 +184,12 @@ fn link(name: &str) -> String {
 }
 
 fn type_of(field: &FieldDescriptor) -> String {
-    if let Kind::Message(entry) = field.kind() {
-        if entry.is_map_entry() {
-            let key = one(&entry.map_entry_key_field());
-            let value = one(&entry.map_entry_value_field());
-            return format!("map of {key} to {value}");
-        }
+    if let Kind::Message(entry) = field.kind()
+        && entry.is_map_entry()
+    {
+        let key = one(&entry.map_entry_key_field());
+        let value = one(&entry.map_entry_value_field());
+        return format!("map of {key} to {value}");
     }
     let one = one(field);
     match field.cardinality() {
