@@ -128,12 +128,13 @@ async def test_a_call_that_another_task_cancels_is_no_cancelled_task(
 async def test_a_start_that_is_cancelled_leaves_no_task(server: str) -> None:
     async with AsyncClient(server) as client:
         await client.run("print(1)")
-        before = len(asyncio.all_tasks())
+        before = asyncio.all_tasks()
         for _ in range(50):
             starting = asyncio.create_task(client.execute("print(1)"))
             await asyncio.sleep(0)
             starting.cancel()
             await asyncio.wait([starting])
         # Those of the calls end as their cancelling does.
-        while len(asyncio.all_tasks()) > before:
-            await asyncio.sleep(0.01)
+        if left := asyncio.all_tasks() - before:
+            _, left = await asyncio.wait(left, timeout=60)
+        assert not left

@@ -21,21 +21,21 @@ pub(super) enum Next {
 pub(super) struct KeptFiles {
     kept: VecDeque<(Position, OutputChunk)>,
     pub(super) bytes: usize,
-    /// How many have begun.
-    begun: u64,
+    /// After all that there has been.
+    end: Position,
 }
 
 impl KeptFiles {
     pub(super) fn push(&mut self, chunk: OutputChunk) {
+        let position = self.end;
         self.pass_over(&chunk);
         self.bytes += chunk.content.len();
-        let position = (self.begun.saturating_sub(1), chunk.offset);
         self.kept.push_back((position, chunk));
     }
 
     /// Counts what is not kept.
     pub(super) fn pass_over(&mut self, chunk: &OutputChunk) {
-        self.begun += u64::from(chunk.offset == 0);
+        self.end = after(self.end, chunk);
     }
 
     pub(super) fn clear(&mut self) {
@@ -69,15 +69,24 @@ impl KeptFiles {
         if let Some((at, chunk)) = ahead.peek()
             && *at == read
         {
-            let after = if chunk.last {
-                (at.0 + 1, 0)
-            } else {
-                (at.0, at.1 + chunk.content.len() as u64)
-            };
-            return Some((Next::Piece(chunk.clone()), after));
+            return Some((Next::Piece(chunk.clone()), after(*at, chunk)));
+        }
+        if read >= self.end {
+            return None;
         }
         let whole = ahead.find(|((_, offset), _)| *offset == 0);
-        let next = whole.map_or(self.begun, |((file, _), _)| *file);
+        // One that is not whole now will not be later.
+        let next = whole.map_or(self.end.0 + u64::from(self.end.1 > 0), |((file, _), _)| {
+            *file
+        });
         (next > read.0).then(|| (Next::Missing(next - read.0), (next, 0)))
+    }
+}
+
+const fn after((file, offset): Position, chunk: &OutputChunk) -> Position {
+    if chunk.last {
+        (file + 1, 0)
+    } else {
+        (file, offset + chunk.content.len() as u64)
     }
 }

@@ -187,6 +187,21 @@ fn piece(offset: u64, content: &[u8], last: bool) -> Event {
 }
 
 #[tokio::test]
+async fn a_reader_waits_for_the_rest_of_a_file() {
+    let (record, sink) = record(1000);
+    let mut reader = record.attach([0; 3], 0);
+    sink.give(piece(0, b"ab", false));
+    for expected in ["started", "file 0 ab"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    let (next, ()) = tokio::join!(told(&mut reader), async {
+        tokio::task::yield_now().await;
+        sink.give(piece(2, b"cd", true));
+    });
+    assert_eq!(next, "file 2 cd");
+}
+
+#[tokio::test]
 async fn files_come_whole_to_whoever_attaches_again() {
     let (record, sink) = record(1000);
     let mut reader = record.attach([0; 3], 0);
