@@ -222,7 +222,7 @@ def test_address_and_token_come_from_the_environment(
 
 
 def test_its_token_is_not_shown() -> None:
-    executor = SandpoolCodeExecutor(token="hidden", tls=TLS(key=b"hidden"))
+    executor = SandpoolCodeExecutor(token="hidden", tls=TLS(certificate=b"shown", key=b"hidden"))
     assert "hidden" not in repr(executor) + str(executor.model_dump())
 
 

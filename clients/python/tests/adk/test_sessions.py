@@ -114,12 +114,17 @@ def test_a_lost_sandbox_is_replaced_and_told(
     execute(executor, "x = 1", File("in", b"i"), session="lost-1")
     sandbox_of(client, "lost-1").delete()
     result = execute(executor, "print('in', open('in').read())", File("in", b"i"), session="lost-1")
-    assert result.stderr == "", "it succeeded, and stderr would make a failure of it"
-    notice, *rest = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert result.stdout == "in i\n", "input files are there again"
+    notice, *rest = result.stderr.splitlines()
     assert notice.startswith("The session's sandbox was gone (")
     assert "deleted by its caller" in notice
     assert "All variables and files of earlier code are lost." in notice
-    assert rest == ["in i"], "input files are there again"
+    assert rest == [
+        "The code was run without it, and exited with code 0.",
+        "--- stdout ---",
+        "in i",
+    ]
     assert execute(executor, "print(1)", session="lost-1").stdout == "1\n", "it is told once"
 
 
@@ -143,8 +148,8 @@ def test_a_sandbox_that_was_idle_for_too_long_is_gone_and_told(
     while client.list_sandboxes(labels={"adk.agent.google.com/session-id": "idle"}):
         end.wait(0.1)
     result = execute(executor, "print('x' in globals())", session="idle")
-    assert "nothing was done in the sandbox for 1s" in result.stdout.splitlines()[0]
-    assert result.stdout.endswith("\nFalse\n")
+    assert "nothing was done in the sandbox for 1s" in result.stderr.splitlines()[0]
+    assert result.stdout == "False\n"
 
 
 def test_code_that_ends_its_python_is_told_what_is_lost(executor: SandpoolCodeExecutor) -> None:
@@ -201,7 +206,7 @@ def test_close_deletes_the_sandboxes(executor: SandpoolCodeExecutor, client: Cli
     executor.close()
     assert sandbox.sandbox_id not in [each.sandbox_id for each in client.list_sandboxes()]
     result = execute(executor, "print(1)", session="closed")
-    assert "the executor was closed" in result.stdout
+    assert "the executor was closed" in result.stderr
 
 
 def test_a_server_that_was_started_again_is_a_loss() -> None:
@@ -213,7 +218,7 @@ def test_a_server_that_was_started_again_is_a_loss() -> None:
         assert "The code was not run" in execute(executor, "x", session="s").stderr
         with Server(POOL, address):
             result = execute(executor, "print('x' in globals())", session="s")
-            assert "The session's sandbox was gone" in result.stdout
+            assert "The session's sandbox was gone" in result.stderr
             assert result.stdout.endswith("False\n")
 
 

@@ -57,8 +57,9 @@ def of_run(run: Run, stderr_on_success: StderrOnSuccess) -> CodeExecutionResult:
     """What ADK is told of a run that took place."""
     result = run.result
     stderr = result.stderr
-    if result.ok:
-        parts = [run.notice, run.stdout]
+    # What was lost is told as a failure is, even if the code was content without it.
+    if result.ok and not run.notice:
+        parts = [run.stdout]
         if stderr.strip() and stderr_on_success == "append":
             parts += [STDERR_MARKER, stderr]
         return CodeExecutionResult(
@@ -87,6 +88,8 @@ def _end(run: Run, is_explained: bool) -> str:
     """How it ended, in words, unless what it wrote says it."""
     outcome = run.result.outcome
     match outcome:
+        case Exited(0):
+            return "The code was run without it, and exited with code 0."
         case Exited(1) if is_explained:
             return ""
         case Exited() | Signaled():
