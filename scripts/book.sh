@@ -2,7 +2,7 @@
 # Builds the documentation as a site: target/book, of what SUMMARY.md names.
 #
 # mdBook renders what lies below one directory, and copies all else that lies there. The documents refer
-# to each other from all over the repository, so those files that git knows are put below one directory,
+# to each other from all over the repository, so all files that git knows are put below one directory,
 # each at its own place: every relative link leads in the site where it leads in the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 source=target/book-source
 rm -rf "$source"
 mkdir -p "$source"
-git ls-files -z --cached --others --exclude-standard -- '*.md' LICENSE proto deploy examples clients/python |
+git ls-files -z --cached --others --exclude-standard |
     xargs -0 cp --parents -t "$source"
 
 # A link to a directory shows its README or what is in it, as it would on a forge.
