@@ -27,6 +27,10 @@ pub(super) struct KeptFiles {
 
 impl KeptFiles {
     pub(super) fn push(&mut self, chunk: OutputChunk) {
+        // A piece that takes a reader no further would be told for ever.
+        if chunk.content.is_empty() && !chunk.last {
+            return;
+        }
         let position = self.end;
         self.pass_over(&chunk);
         self.bytes += chunk.content.len();
@@ -65,8 +69,8 @@ impl KeptFiles {
 
     /// What comes at that position, and the position after it.
     pub(super) fn next(&self, read: Position) -> Option<(Next, Position)> {
-        let mut ahead = self.kept.iter().skip_while(|(at, _)| *at < read).peekable();
-        if let Some((at, chunk)) = ahead.peek()
+        let index = self.kept.partition_point(|(at, _)| *at < read);
+        if let Some((at, chunk)) = self.kept.get(index)
             && *at == read
         {
             return Some((Next::Piece(chunk.clone()), after(*at, chunk)));
@@ -74,6 +78,7 @@ impl KeptFiles {
         if read >= self.end {
             return None;
         }
+        let mut ahead = self.kept.range(index..);
         let whole = ahead.find(|((_, offset), _)| *offset == 0);
         // One that is not whole now will not be later.
         let next = whole.map_or(self.end.0 + u64::from(self.end.1 > 0), |((file, _), _)| {

@@ -190,6 +190,7 @@ fn piece(offset: u64, content: &[u8], last: bool) -> Event {
 async fn a_reader_waits_for_the_rest_of_a_file() {
     let (record, sink) = record(1000);
     let mut reader = record.attach([0; 3], 0);
+    sink.give(piece(0, b"", false));
     sink.give(piece(0, b"ab", false));
     for expected in ["started", "file 0 ab"] {
         assert_eq!(told(&mut reader).await, expected);
