@@ -22,7 +22,7 @@ from pathlib import Path
 import unasync
 
 # Classes lose their Async, and what differs by hand is named alike.
-names = ("Client", "Context", "Execution", "Files", "Runner", "Sandbox", "Stream", "Transport")
+names = ("Client", "Context", "Execution", "Files", "Lasting", "Runner", "Sandbox", "Stream", "Transport")
 rule = unasync.Rule(
     "/_async/",
     "/_sync/",

@@ -128,7 +128,7 @@ async fn act(args: SandboxArgs) -> Result<(), ClientError> {
 }
 
 /// All of them, of however many pages.
-async fn list(
+pub(super) async fn list(
     mut client: SandboxServiceClient<Connection>,
     labels: HashMap<String, String>,
 ) -> Result<ListSandboxesResponse, ClientError> {

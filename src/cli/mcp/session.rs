@@ -12,9 +12,12 @@ use tonic::{Code, Status};
 
 use super::trouble::Trouble;
 use crate::{
-    cli::client::{ClientError, Connection, ServerArgs},
+    cli::{
+        client::{ClientError, Connection, ServerArgs},
+        sandboxes,
+    },
     proto::v1::{
-        CreateContextRequest, DeleteContextRequest, DeleteSandboxRequest, ListSandboxesRequest,
+        CreateContextRequest, DeleteContextRequest, DeleteSandboxRequest,
         sandbox_service_client::SandboxServiceClient,
     },
 };
@@ -148,21 +151,13 @@ impl Session {
     }
 
     async fn delete_all(&self, connection: Connection) -> Result<(), ClientError> {
-        let mut client = SandboxServiceClient::new(connection);
-        let mut own = HashSet::new();
-        let mut request = ListSandboxesRequest {
-            labels: self.labels(),
-            page_size: 1000,
-            ..ListSandboxesRequest::default()
-        };
-        loop {
-            let page = client.list_sandboxes(request.clone()).await?.into_inner();
-            own.extend(page.sandboxes.into_iter().map(|it| it.sandbox_id));
-            request.page_token = page.next_page_token;
-            if request.page_token.is_empty() {
-                break;
-            }
-        }
+        let client = SandboxServiceClient::new(connection);
+        let listed = sandboxes::list(client.clone(), self.labels()).await?;
+        let own: HashSet<_> = listed
+            .sandboxes
+            .into_iter()
+            .map(|it| it.sandbox_id)
+            .collect();
         let mut deletions = JoinSet::new();
         let slots = std::mem::take(&mut *self.slots());
         for (sandbox_id, slot) in slots {

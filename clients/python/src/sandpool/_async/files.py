@@ -88,7 +88,7 @@ class AsyncFiles:
         request = pb.ListDirectoryRequest(sandbox_id=self._sandbox_id, path=path)
         while len(entries) < limit:
             request.page_size = min(limit - len(entries), _PAGE)
-            answer = await self._call(self._services.ListDirectory, request)
+            answer = await self._transport.quick(self._services.ListDirectory, request)
             entries += map(PathInfo.of, answer.entries)
             request.page_token = answer.next_page_token
             if not request.page_token:
@@ -98,23 +98,23 @@ class AsyncFiles:
     async def stat(self, path: str) -> PathInfo:
         """What a path is; a link is not followed."""
         request = pb.StatPathRequest(sandbox_id=self._sandbox_id, path=path)
-        return PathInfo.of(await self._call(self._services.StatPath, request))
+        return PathInfo.of(await self._transport.quick(self._services.StatPath, request))
 
     async def make_directory(self, path: str, *, mode: int = 0o755) -> PathInfo:
         """Makes a directory, with all above it. It may be there already."""
         request = pb.MakeDirectoryRequest(sandbox_id=self._sandbox_id, path=path, mode=mode)
-        return PathInfo.of(await self._call(self._services.MakeDirectory, request))
+        return PathInfo.of(await self._transport.quick(self._services.MakeDirectory, request))
 
     async def move(self, path: str, to: str, *, replace: bool = False) -> PathInfo:
         """Gives a path another name, within one of the writable directories."""
         request = pb.MovePathRequest(sandbox_id=self._sandbox_id, to=to, replace=replace)
         setattr(request, "from", path)  # Its name is a keyword here.
-        return PathInfo.of(await self._call(self._services.MovePath, request))
+        return PathInfo.of(await self._transport.quick(self._services.MovePath, request))
 
     async def remove(self, path: str, *, recursive: bool = False) -> None:
         """Removes a path; a directory that is not empty only if `recursive`."""
         request = pb.RemovePathRequest(sandbox_id=self._sandbox_id, path=path, recursive=recursive)
-        await self._call(self._services.RemovePath, request)
+        await self._transport.quick(self._services.RemovePath, request)
 
     async def upload_archive(
         self, path: str, archive: bytes | bytearray | memoryview | Iterable[bytes]
@@ -154,6 +154,3 @@ class AsyncFiles:
     @property
     def _services(self) -> Any:
         return self._transport.services.files
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        return await self._transport.call(method, request, self._transport.call_timeout)

@@ -19,7 +19,27 @@ from .files import AsyncFiles
 from .runner import AsyncRunner
 
 
-class AsyncContext(AsyncRunner):
+class AsyncLasting(AsyncRunner):
+    """What lives on until it is deleted: as a context manager, at the end of its block."""
+
+    async def delete(self) -> None:
+        """Ends it with all that runs in it."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(NotFound):  # It has ended by itself, or with its sandbox.
+            await self.delete()
+
+
+class AsyncContext(AsyncLasting):
     """A Python that keeps its variables: each `run` is a cell, after the earlier ones.
 
     As a context manager it is deleted in the end; otherwise it ends with its sandbox.
@@ -36,22 +56,10 @@ class AsyncContext(AsyncRunner):
         """Ends the interpreter, and all that its cells have started."""
         request = pb.DeleteContextRequest(sandbox_id=self.sandbox_id, context_id=self.context_id)
         delete = self._transport.services.sandboxes.DeleteContext
-        await self._transport.call(delete, request, self._transport.call_timeout)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with suppress(NotFound):  # It has ended with its sandbox.
-            await self.delete()
+        await self._transport.quick(delete, request)
 
 
-class AsyncSandbox(AsyncRunner):
+class AsyncSandbox(AsyncLasting):
     """A sandbox that lives on: what runs in it finds what earlier programs have left.
 
     As a context manager it is deleted in the end; otherwise it lives until `delete`, the end of its
@@ -92,8 +100,7 @@ class AsyncSandbox(AsyncRunner):
         """Its contexts by id, also those that have ended: messages of sandbox.proto."""
         request = pb.ListContextsRequest(sandbox_id=self.sandbox_id)
         list_contexts = self._transport.services.sandboxes.ListContexts
-        timeout = self._transport.call_timeout
-        answer = await self._transport.call(list_contexts, request, timeout)
+        answer = await self._transport.quick(list_contexts, request)
         return list(answer.contexts)
 
     async def extend(self, lifetime: float) -> datetime:
@@ -102,7 +109,7 @@ class AsyncSandbox(AsyncRunner):
             sandbox_id=self.sandbox_id, lifetime=duration("lifetime", lifetime)
         )
         extend = self._transport.services.sandboxes.ExtendSandbox
-        told = await self._transport.call(extend, request, self._transport.call_timeout)
+        told = await self._transport.quick(extend, request)
         self.expire_time = moment(told.expire_time)
         return self.expire_time
 
@@ -110,16 +117,4 @@ class AsyncSandbox(AsyncRunner):
         """Ends it with all that runs in it."""
         request = pb.DeleteSandboxRequest(sandbox_id=self.sandbox_id)
         delete = self._transport.services.sandboxes.DeleteSandbox
-        await self._transport.call(delete, request, self._transport.call_timeout)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with suppress(NotFound):  # It has ended by itself.
-            await self.delete()
+        await self._transport.quick(delete, request)

@@ -118,7 +118,7 @@ class Client(Runner):
         """A sandbox that the caller has made before."""
         request = sandbox_pb2.GetSandboxRequest(sandbox_id=sandbox_id)
         get = self._transport.services.sandboxes.GetSandbox
-        return Sandbox(self._transport, self._call(get, request))
+        return Sandbox(self._transport, self._transport.quick(get, request))
 
     def list_sandboxes(
         self, *, labels: Mapping[str, str] | None = None, limit: int = 1000
@@ -134,12 +134,12 @@ class Client(Runner):
     def list_pools(self) -> list[pool_pb2.Pool]:
         """All pools: messages of pool.proto."""
         list_pools = self._transport.services.pools.ListPools
-        return list((self._call(list_pools, pool_pb2.ListPoolsRequest())).pools)
+        return list((self._transport.quick(list_pools, pool_pb2.ListPoolsRequest())).pools)
 
     def get_pool(self, name: str) -> pool_pb2.Pool:
         """A pool: a message of pool.proto."""
         get = self._transport.services.pools.GetPool
-        pool: pool_pb2.Pool = self._call(get, pool_pb2.GetPoolRequest(name=name))
+        pool: pool_pb2.Pool = self._transport.quick(get, pool_pb2.GetPoolRequest(name=name))
         return pool
 
     def resize_pool(
@@ -150,23 +150,22 @@ class Client(Runner):
             name=name, min_idle=min_idle, max_sandboxes=max_sandboxes
         )
         resize = self._transport.services.pools.ResizePool
-        pool: pool_pb2.Pool = self._call(resize, request)
+        pool: pool_pb2.Pool = self._transport.quick(resize, request)
         return pool
 
     def server_info(self) -> server_pb2.ServerInfo:
         """Which server this is: a message of server.proto."""
         get = self._transport.services.server.GetServerInfo
-        info: server_pb2.ServerInfo = self._call(get, server_pb2.GetServerInfoRequest())
+        info: server_pb2.ServerInfo = self._transport.quick(
+            get, server_pb2.GetServerInfoRequest()
+        )
         return info
-
-    def _call(self, method: Any, request: Any) -> Any:
-        return self._transport.call(method, request, self._transport.call_timeout)
 
     def _pages(self, method: Any, request: Any, field: str, limit: int) -> list[Any]:
         told: list[Any] = []
         while len(told) < limit:
             request.page_size = min(limit - len(told), 1000)
-            answer = self._call(method, request)
+            answer = self._transport.quick(method, request)
             told += getattr(answer, field)
             request.page_token = answer.next_page_token
             if not request.page_token:

@@ -89,7 +89,7 @@ class Files:
         request = pb.ListDirectoryRequest(sandbox_id=self._sandbox_id, path=path)
         while len(entries) < limit:
             request.page_size = min(limit - len(entries), _PAGE)
-            answer = self._call(self._services.ListDirectory, request)
+            answer = self._transport.quick(self._services.ListDirectory, request)
             entries += map(PathInfo.of, answer.entries)
             request.page_token = answer.next_page_token
             if not request.page_token:
@@ -99,23 +99,23 @@ class Files:
     def stat(self, path: str) -> PathInfo:
         """What a path is; a link is not followed."""
         request = pb.StatPathRequest(sandbox_id=self._sandbox_id, path=path)
-        return PathInfo.of(self._call(self._services.StatPath, request))
+        return PathInfo.of(self._transport.quick(self._services.StatPath, request))
 
     def make_directory(self, path: str, *, mode: int = 0o755) -> PathInfo:
         """Makes a directory, with all above it. It may be there already."""
         request = pb.MakeDirectoryRequest(sandbox_id=self._sandbox_id, path=path, mode=mode)
-        return PathInfo.of(self._call(self._services.MakeDirectory, request))
+        return PathInfo.of(self._transport.quick(self._services.MakeDirectory, request))
 
     def move(self, path: str, to: str, *, replace: bool = False) -> PathInfo:
         """Gives a path another name, within one of the writable directories."""
         request = pb.MovePathRequest(sandbox_id=self._sandbox_id, to=to, replace=replace)
         setattr(request, "from", path)  # Its name is a keyword here.
-        return PathInfo.of(self._call(self._services.MovePath, request))
+        return PathInfo.of(self._transport.quick(self._services.MovePath, request))
 
     def remove(self, path: str, *, recursive: bool = False) -> None:
         """Removes a path; a directory that is not empty only if `recursive`."""
         request = pb.RemovePathRequest(sandbox_id=self._sandbox_id, path=path, recursive=recursive)
-        self._call(self._services.RemovePath, request)
+        self._transport.quick(self._services.RemovePath, request)
 
     def upload_archive(
         self, path: str, archive: bytes | bytearray | memoryview | Iterable[bytes]
@@ -155,6 +155,3 @@ class Files:
     @property
     def _services(self) -> Any:
         return self._transport.services.files
-
-    def _call(self, method: Any, request: Any) -> Any:
-        return self._transport.call(method, request, self._transport.call_timeout)

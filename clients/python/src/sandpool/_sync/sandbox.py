@@ -20,7 +20,27 @@ from .files import Files
 from .runner import Runner
 
 
-class Context(Runner):
+class Lasting(Runner):
+    """What lives on until it is deleted: as a context manager, at the end of its block."""
+
+    def delete(self) -> None:
+        """Ends it with all that runs in it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(NotFound):  # It has ended by itself, or with its sandbox.
+            self.delete()
+
+
+class Context(Lasting):
     """A Python that keeps its variables: each `run` is a cell, after the earlier ones.
 
     As a context manager it is deleted in the end; otherwise it ends with its sandbox.
@@ -37,22 +57,10 @@ class Context(Runner):
         """Ends the interpreter, and all that its cells have started."""
         request = pb.DeleteContextRequest(sandbox_id=self.sandbox_id, context_id=self.context_id)
         delete = self._transport.services.sandboxes.DeleteContext
-        self._transport.call(delete, request, self._transport.call_timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with suppress(NotFound):  # It has ended with its sandbox.
-            self.delete()
+        self._transport.quick(delete, request)
 
 
-class Sandbox(Runner):
+class Sandbox(Lasting):
     """A sandbox that lives on: what runs in it finds what earlier programs have left.
 
     As a context manager it is deleted in the end; otherwise it lives until `delete`, the end of its
@@ -93,8 +101,7 @@ class Sandbox(Runner):
         """Its contexts by id, also those that have ended: messages of sandbox.proto."""
         request = pb.ListContextsRequest(sandbox_id=self.sandbox_id)
         list_contexts = self._transport.services.sandboxes.ListContexts
-        timeout = self._transport.call_timeout
-        answer = self._transport.call(list_contexts, request, timeout)
+        answer = self._transport.quick(list_contexts, request)
         return list(answer.contexts)
 
     def extend(self, lifetime: float) -> datetime:
@@ -103,7 +110,7 @@ class Sandbox(Runner):
             sandbox_id=self.sandbox_id, lifetime=duration("lifetime", lifetime)
         )
         extend = self._transport.services.sandboxes.ExtendSandbox
-        told = self._transport.call(extend, request, self._transport.call_timeout)
+        told = self._transport.quick(extend, request)
         self.expire_time = moment(told.expire_time)
         return self.expire_time
 
@@ -111,16 +118,4 @@ class Sandbox(Runner):
         """Ends it with all that runs in it."""
         request = pb.DeleteSandboxRequest(sandbox_id=self.sandbox_id)
         delete = self._transport.services.sandboxes.DeleteSandbox
-        self._transport.call(delete, request, self._transport.call_timeout)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with suppress(NotFound):  # It has ended by itself.
-            self.delete()
+        self._transport.quick(delete, request)

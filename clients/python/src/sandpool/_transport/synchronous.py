@@ -44,11 +44,6 @@ class Transport:
         self._guard.check()
         return self._services
 
-    @property
-    def call_timeout(self) -> float:
-        """Seconds that a call which does not wait for anything may take."""
-        return self._settings.call_timeout
-
     def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
@@ -58,6 +53,10 @@ class Transport:
         except ValueError:
             self.check()  # Closed by another thread just now.
             raise
+
+    def quick(self, method: Any, request: Any) -> Any:
+        """As `call`, of what does not run, wait for or transfer anything: with a deadline."""
+        return self.call(method, request, self._settings.call_timeout)
 
     def create(self, method: Any, request: Any, delete: Callable[[Any], object]) -> Any:
         """As `call`; `delete` is for callers that can be cancelled, which threads cannot."""
