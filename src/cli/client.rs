@@ -3,9 +3,10 @@
 use std::{
     env,
     error::Error,
-    fmt::Write,
+    fmt::{Display, Write},
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,7 +41,7 @@ pub(super) struct ServerArgs {
         default_value = "http://127.0.0.1:50051"
     )]
     address: String,
-    /// File with the bearer token; the variable SANDPOOL_TOKEN may hold it instead.
+    /// File with the bearer token, read for each call; the variable SANDPOOL_TOKEN may hold it instead.
     #[arg(long, value_name = "PATH", env = "SANDPOOL_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// PEM file of the certificates to trust, instead of the system's.
@@ -69,17 +70,48 @@ pub(super) type Connection = InterceptedService<Channel, Bearer>;
 
 /// Adds the token to a call, if there is one.
 #[derive(Clone)]
-pub(super) struct Bearer(Option<AsciiMetadataValue>);
+pub(super) enum Bearer {
+    Nobody,
+    Fixed(AsciiMetadataValue),
+    /// Read for each call: a session may outlive a token that its owner renews, as Kubernetes does.
+    File(Arc<Path>),
+}
+
+impl Bearer {
+    fn header(&self) -> Result<Option<AsciiMetadataValue>, ClientError> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Fixed(header) => Ok(Some(header.clone())),
+            Self::File(path) => {
+                let token = read(path)?;
+                authorization(&String::from_utf8_lossy(&token), path.display()).map(Some)
+            }
+        }
+    }
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(header) = &self.0 {
-            request
-                .metadata_mut()
-                .insert("authorization", header.clone());
+        let header = self.header();
+        let header = header.map_err(|error| Status::unauthenticated(error.to_string()))?;
+        if let Some(header) = header {
+            request.metadata_mut().insert("authorization", header);
         }
         Ok(request)
     }
+}
+
+fn authorization(token: &str, origin: impl Display) -> Result<AsciiMetadataValue, ClientError> {
+    let token = token.trim();
+    let header = format!("Bearer {token}").parse().ok();
+    let mut header: AsciiMetadataValue =
+        header
+            .filter(|_| !token.is_empty())
+            .ok_or_else(|| ClientError::Token {
+                origin: origin.to_string(),
+            })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Why the server did not do it.
@@ -139,23 +171,14 @@ impl ServerArgs {
     }
 
     fn bearer(&self) -> Result<Bearer, ClientError> {
-        let (origin, token) = match &self.token_file {
-            Some(path) => {
-                let token = String::from_utf8_lossy(&read(path)?).into_owned();
-                (path.display().to_string(), token)
-            }
-            None => match env::var("SANDPOOL_TOKEN") {
-                Ok(token) => ("SANDPOOL_TOKEN".to_owned(), token),
-                Err(_) => return Ok(Bearer(None)),
-            },
+        let bearer = match (&self.token_file, env::var("SANDPOOL_TOKEN")) {
+            (Some(path), _) => Bearer::File(path.as_path().into()),
+            (None, Ok(token)) => Bearer::Fixed(authorization(&token, "SANDPOOL_TOKEN")?),
+            (None, Err(_)) => Bearer::Nobody,
         };
-        let token = token.trim();
-        let header = format!("Bearer {token}").parse().ok();
-        let mut header: AsciiMetadataValue = header
-            .filter(|_| !token.is_empty())
-            .ok_or(ClientError::Token { origin })?;
-        header.set_sensitive(true);
-        Ok(Bearer(Some(header)))
+        // What cannot be sent is said before anything is asked of a server.
+        bearer.header()?;
+        Ok(bearer)
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, ClientError> {

@@ -16,6 +16,7 @@ AGENT = os.environ["AGENT"]
 PATIENCE = 90
 CONFIG = """
 listen = "127.0.0.1:{port}"
+{more}
 log.level = "warn"
 backend.local.state_dir = "{directory}/state"
 backend.local.agent = "{agent}"
@@ -33,10 +34,11 @@ languages.bash = {{}}
 class Server:
     """`sandpool serve`, warm; it deletes its sandboxes when it is told to stop."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, more=""):
         self._directory = tempfile.TemporaryDirectory()
         config = Path(self._directory.name) / "sandpool.toml"
-        config.write_text(CONFIG.format(port=port, directory=self._directory.name, agent=AGENT))
+        settings = {"port": port, "more": more, "directory": self._directory.name, "agent": AGENT}
+        config.write_text(CONFIG.format(**settings))
         command = [PROGRAM, "serve", "--config", config]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:

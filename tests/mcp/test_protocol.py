@@ -110,6 +110,23 @@ async def test_a_server_that_is_away_is_named_and_found_once_it_is_there():
         await is_away()
 
 
+async def test_a_token_that_its_owner_renews_is_read_again(tmp_path):
+    tokens, file = tmp_path / "tokens.toml", tmp_path / "token"
+    tokens.write_text('[[token]]\nname = "agent"\nrole = "caller"\ntoken = "0123456789abcdef"\n')
+    file.write_text("0123456789abcdef\n")
+    tokens.chmod(0o600)
+    run = {"code": "print(1)"}
+    with Server(more=f'access.tokens = "{tokens}"') as server:
+        async with session(server.address, "--token-file", str(file)) as client:
+            assert not (await client.call_tool("run_code", run)).is_error
+            for content, complaint in (("fedcba9876543210", "a valid bearer token is needed"), (" ", "it is empty")):
+                file.write_text(content)
+                refused = await client.call_tool("run_code", run)
+                assert refused.is_error and complaint in texts(refused)[0]
+            file.write_text("0123456789abcdef")
+            assert not (await client.call_tool("run_code", run)).is_error
+
+
 def test_a_pool_that_is_not_there_is_named(server):
     wire = Wire(server.address, "--pool", "no-such-pool")
     wire.call(1, "run_code", code="print(1)")

@@ -18,6 +18,7 @@ from servers import SMALL_POOL, Server
 
 from sandpool import (
     TLS,
+    BadToken,
     CallCancelled,
     Client,
     ConnectionLost,
@@ -142,6 +143,50 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_told() -> None:
     with pytest.raises(ValueError, match="token") as refused:
         Client(token="secret\n")
     assert "secret" not in str(refused.value)
+
+
+def test_a_token_that_its_owner_renews_is_read_again(
+    secure: str, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    monkeypatch.setenv("SANDPOOL_TOKEN", "less than the file")
+    monkeypatch.setenv("SANDPOOL_TOKEN_FILE", str(file))
+    with Client(
+        f"localhost:{secure}", tls=TLS(ca=(certificate / "tls.crt").read_bytes())
+    ) as client:
+        assert client.run("print(1)").stdout == "1\n"
+        file.write_text("fedcba9876543210")
+        with pytest.raises(Unauthenticated):
+            client.run("print(1)")
+        file.unlink()
+        with pytest.raises(BadToken, match=r"token_file: .*token' cannot be read: No such file"):
+            client.run("print(1)")
+        file.write_text("0123456789abcdef")
+        assert client.run("print(1)").stdout == "1\n"
+
+
+def test_the_environment_alone_lets_in(
+    secure: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SANDPOOL_ADDRESS", f"https://localhost:{secure}")
+    monkeypatch.setenv("SANDPOOL_CA", str(certificate / "tls.crt"))
+    monkeypatch.setenv("SANDPOOL_TOKEN", "0123456789abcdef")
+    with Client() as client:
+        assert client.run("print(1)").stdout == "1\n"
+    monkeypatch.setenv("SANDPOOL_CLIENT_KEY", str(certificate / "tls.key"))
+    with pytest.raises(ValueError, match="a certificate and its key"):
+        Client()
+    monkeypatch.setenv("SANDPOOL_CA", "/nowhere")
+    with pytest.raises(ValueError, match="SANDPOOL_CA: '/nowhere' cannot be read: No such file"):
+        Client()
+
+
+def test_a_token_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(BadToken, match="token: it is given beside token_file"):
+        Client(token="secret", token_file=tmp_path / "token")
+    with pytest.raises(ValueError, match=r"token_file: .* cannot be read"):
+        Client(token_file=tmp_path / "token")
 
 
 def test_a_closed_client_says_so(server: str) -> None:

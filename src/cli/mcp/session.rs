@@ -81,10 +81,6 @@ impl Session {
     pub(super) async fn trouble(&self, status: Status) -> Trouble {
         // Only what was made on this side has a source.
         let Some(source) = status.source() else {
-            if status.code() == Code::Unauthenticated {
-                // The next one reads the token again.
-                *self.connection.lock().await = None;
-            }
             return Trouble::Refused(Box::new(status));
         };
         let broke = source.to_string();

@@ -14,6 +14,7 @@ from ._sync.sandbox import Context, Sandbox
 from .errors import (
     Aborted,
     AlreadyExists,
+    BadToken,
     CallCancelled,
     ConnectionLost,
     DeadlineExceeded,
@@ -69,6 +70,7 @@ __all__ = [
     "TLS",
     "Aborted",
     "AlreadyExists",
+    "BadToken",
     "CallCancelled",
     "Cancelled",
     "Client",

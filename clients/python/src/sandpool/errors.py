@@ -41,6 +41,10 @@ class ForkedProcess(SandpoolError):
     """The client was made in the process that this one was forked from."""
 
 
+class BadToken(SandpoolError, ValueError):
+    """The token, or what its file holds now, cannot be sent; the call was not made."""
+
+
 class Violation(NamedTuple):
     """What is wrong with one field of a request, and what to do about it."""
 

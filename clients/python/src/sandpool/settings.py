@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
+
+from ._token import Token
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 _MAX_TIMEOUT: Final = 86_400.0
@@ -30,13 +33,33 @@ class TLS:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("tls: a certificate and its key are given together, or neither is")
 
+    @classmethod
+    def of_environment(cls) -> TLS:
+        """Of the files that SANDPOOL_CA, SANDPOOL_CLIENT_CERTIFICATE and ..._KEY name."""
+        return cls(
+            _file("SANDPOOL_CA"),
+            _file("SANDPOOL_CLIENT_CERTIFICATE"),
+            _file("SANDPOOL_CLIENT_KEY"),
+        )
+
+
+def _file(variable: str) -> bytes | None:
+    path = os.environ.get(variable)
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"{variable}: {path!r} cannot be read: {reason}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `Client` takes, made ready for gRPC."""
 
     address: str
-    metadata: tuple[tuple[str, str], ...] = field(repr=False)
+    token: Token = field(repr=False)
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, Any], ...]
     call_timeout: float
@@ -47,6 +70,7 @@ class Settings:
         address: str | None,
         *,
         token: str | None,
+        token_file: str | os.PathLike[str] | None,
         tls: bool | TLS,
         connect_timeout: float,
         call_timeout: float,
@@ -63,16 +87,12 @@ class Settings:
             address = rest.rstrip("/")
         if not address or any(character.isspace() for character in address):
             raise ValueError(f"address: {address!r} is not host:port, such as {DEFAULT_ADDRESS}")
-        if token is None and "SANDPOOL_TOKEN" in os.environ:
-            token = os.environ["SANDPOOL_TOKEN"].strip()
         for name, value in (("connect_timeout", connect_timeout), ("call_timeout", call_timeout)):
             if not 0 < value <= _MAX_TIMEOUT:
                 raise ValueError(f"{name}: {value!r} is not a number of seconds, at most a day")
-        if token is not None and not (token and token.isascii() and token.isprintable()):
-            raise ValueError("token: it is empty or holds what no header can")
         credentials: grpc.ChannelCredentials | None = None
         if tls:
-            own = tls if isinstance(tls, TLS) else TLS()
+            own = tls if isinstance(tls, TLS) else TLS.of_environment()
             credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -91,7 +111,7 @@ class Settings:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
         return cls(
             address=address,
-            metadata=(("authorization", f"Bearer {token}"),) if token is not None else (),
+            token=Token(token, token_file),
             credentials=credentials,
             options=tuple(options),
             call_timeout=call_timeout,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -31,20 +32,23 @@ class Client(Runner):
         address: str | None = None,
         *,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         tls: bool | TLS = False,
         connect_timeout: float = 5.0,
         call_timeout: float = 60.0,
     ) -> None:
         """`address` is host:port, or a URL whose https:// means TLS.
 
-        None: the variable SANDPOOL_ADDRESS, or 127.0.0.1:50051; `token`: SANDPOOL_TOKEN, or none.
-        `tls`: True for a certificate of the authorities that gRPC knows, or one's own `TLS`.
+        None: the variable SANDPOOL_ADDRESS, or 127.0.0.1:50051. `token` is what each call shows, or
+        `token_file` holds it, read for each call; neither: SANDPOOL_TOKEN_FILE or SANDPOOL_TOKEN.
+        `tls`: one's own, or True for `TLS.of_environment()`, as with https://.
         `connect_timeout`, in seconds: then a call raises Unreachable. `call_timeout`: for calls
         that do not run, wait for or transfer anything; those end by the limits of the server.
         """
         settings = Settings.of(
             address,
             token=token,
+            token_file=token_file,
             tls=tls,
             connect_timeout=connect_timeout,
             call_timeout=call_timeout,

@@ -53,7 +53,7 @@ class AsyncTransport:
     async def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
-            return await method(request, timeout=timeout, metadata=self._settings.metadata)
+            return await method(request, timeout=timeout, metadata=self._settings.token.metadata())
         except asyncio.CancelledError:
             if _task_is_cancelled():
                 raise
@@ -80,11 +80,11 @@ class AsyncTransport:
 
     def stream(self, method: Any, request: Any) -> AsyncStream:
         """A call with many answers; `request` is a message or an iterator of them."""
-        return AsyncStream(self, method(request, metadata=self._settings.metadata))
+        return AsyncStream(self, method(request, metadata=self._settings.token.metadata()))
 
     def talk(self, method: Any) -> AsyncStream:
         """A call with many messages both ways."""
-        return AsyncStream(self, method(metadata=self._settings.metadata))
+        return AsyncStream(self, method(metadata=self._settings.token.metadata()))
 
     def check(self) -> None:
         """Raises where a call would hang."""
@@ -94,9 +94,9 @@ class AsyncTransport:
         """What to raise for grpc's own error."""
         failed = error_of(error, self._settings.address)
         if isinstance(failed, Unimplemented):
-            with suppress(grpc.RpcError):
+            with suppress(grpc.RpcError, SandpoolError):
                 info = await self.services.server.GetServerInfo(
-                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.metadata
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.token.metadata()
                 )
                 failed.add_versions(info.version)
         return failed

@@ -13,7 +13,7 @@ import grpc
 
 from sandpool.v1.server_pb2 import GetServerInfoRequest
 
-from ..errors import ServiceError, Unimplemented, error_of
+from ..errors import SandpoolError, ServiceError, Unimplemented, error_of
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
@@ -47,7 +47,7 @@ class Transport:
     def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
-            return method(request, timeout=timeout, metadata=self._settings.metadata)
+            return method(request, timeout=timeout, metadata=self._settings.token.metadata())
         except grpc.RpcError as error:
             raise self.failed(error) from None
         except ValueError:
@@ -76,7 +76,7 @@ class Transport:
 
     def _begin(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, metadata=self._settings.metadata)
+            return method(request, metadata=self._settings.token.metadata())
         except ValueError:
             self.check()  # Closed by another thread just now.
             raise
@@ -89,9 +89,9 @@ class Transport:
         """What to raise for grpc's own error."""
         failed = error_of(error, self._settings.address)
         if isinstance(failed, Unimplemented):
-            with suppress(grpc.RpcError):
+            with suppress(grpc.RpcError, SandpoolError):
                 info = self.services.server.GetServerInfo(
-                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.metadata
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.token.metadata()
                 )
                 failed.add_versions(info.version)
         return failed

@@ -78,9 +78,10 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
     address: str | None = None
     """host:port or a URL; None: the variable SANDPOOL_ADDRESS, or 127.0.0.1:50051."""
     token: SecretStr | None = Field(default=None, repr=False)
-    """None: the variable SANDPOOL_TOKEN, or none."""
+    token_file: str | None = None
+    """A file that holds it, read for each call; neither: SANDPOOL_TOKEN_FILE or SANDPOOL_TOKEN."""
     tls: bool | TLS = Field(default=False, repr=False, exclude=True)
-    """True for a certificate of a known authority, or one's own `sandpool.TLS`."""
+    """One's own `sandpool.TLS`, or True for what SANDPOOL_CA and the like name, as with https://."""
     pool: str = ""
     """Where no option chooses one; "": the server's default pool."""
     pools: dict[str, str] = Field(default_factory=dict)
@@ -282,7 +283,7 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
 
     def _connect(self) -> Client:
         token = self.token.get_secret_value() if self.token is not None else None
-        return Client(self.address, token=token, tls=self.tls)
+        return Client(self.address, token=token, token_file=self.token_file, tls=self.tls)
 
 
 def _contents(given: Sequence[File]) -> dict[str, bytes]:
