@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what is generated in this package: sandpool.v1 of the protos, and the client for threads (_sync) of the one
-# for asyncio (_async). With --check it only says whether that is up to date. Runs in an environment that has
+# Makes what is generated in this package: sandpool.v1 of the protos, the client for threads (_sync) of the one for
+# asyncio (_async), and the copy of the licence, which a package cannot have from outside of its directory. With --check it only says whether that is up to date. Runs in an environment that has
 # pyproject.toml's group "generate".
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -37,13 +37,14 @@ Path("src/sandpool/_sync/__init__.py").write_text(
 PYTHON
 )
 
-for part in v1 _sync; do
-    find "$package/$part" -name __pycache__ -prune -exec rm -rf {} +
+find "$package/v1" "$package/_sync" -name __pycache__ -prune -exec rm -rf {} +
+cp ../../LICENSE "$made/"
+for part in src/sandpool/v1 src/sandpool/_sync LICENSE; do
     if [ "${1:-}" = --check ]; then
-        diff -r -x __pycache__ "$package/$part" "src/sandpool/$part" ||
-            { echo "clients/python: src/sandpool/$part is stale: run clients/python/generate.sh" >&2; exit 1; }
+        diff -r -x __pycache__ "$made/$part" "$part" ||
+            { echo "clients/python: $part is stale: run clients/python/generate.sh" >&2; exit 1; }
     else
-        rm -rf "src/sandpool/$part"
-        cp -r "$package/$part" "src/sandpool/$part"
+        rm -rf "$part"
+        cp -r "$made/$part" "$part"
     fi
 done
