@@ -145,9 +145,10 @@ pub struct NamedSandbox {
     operating: watch::Sender<()>,
     pub(super) contexts: Contexts,
     pub(super) served: Served,
-    // Dropped before the place is free.
+    // Dropped in this order: the place is free once the lease is given back, and then all of it is gone.
     lease: Lease<SandboxProvision>,
     _place: Place,
+    gone: watch::Sender<()>,
 }
 
 impl NamedSandbox {
@@ -420,6 +421,7 @@ impl Dispatcher {
             served: served.clone(),
             lease,
             _place: place,
+            gone: watch::Sender::new(()),
         });
         let id = sandbox.id().to_string();
         tracing::info!(
@@ -475,7 +477,7 @@ impl Dispatcher {
         live.filter(|it| it.caller == caller).cloned().collect()
     }
 
-    /// Ends a caller's sandbox and all that runs in it, and waits for that.
+    /// Ends a caller's sandbox and all that runs in it, and waits for that: its place is free for another one.
     ///
     /// # Errors
     /// See [`NoSandbox`].
@@ -484,11 +486,11 @@ impl Dispatcher {
         let reason = "the sandbox was deleted by its caller".to_owned();
         self.named.remove(&sandbox, &reason);
         sandbox.end(reason);
-        let ended = async {
-            tokio::join!(sandbox.running.closed(), sandbox.operating.closed());
-        };
-        if timeout(DELETE_PATIENCE, ended).await.is_err() {
-            tracing::warn!(sandbox = %id, "its executions do not end");
+        let mut gone = sandbox.gone.subscribe();
+        drop(sandbox);
+        // It is never told anything: its sender goes with whoever had the sandbox last.
+        if timeout(DELETE_PATIENCE, gone.changed()).await.is_err() {
+            tracing::warn!(sandbox = %id, "what runs in it does not end");
         }
         Ok(())
     }
