@@ -11,7 +11,7 @@ const PUBLIC: [&str; 5] = [
 ];
 /// Environment, files, source, input and output are their owner's secrets: what carries them
 /// cannot be printed.
-const SECRET: [&str; 18] = [
+const SECRET: [&str; 19] = [
     ".sandpool.v1.Code",
     ".sandpool.v1.Command",
     ".sandpool.v1.CodeError",
@@ -22,6 +22,7 @@ const SECRET: [&str; 18] = [
     ".sandpool.v1.ExecuteResponse",
     ".sandpool.v1.ExecutionSpec",
     ".sandpool.v1.InputFile",
+    ".sandpool.v1.KnownFile",
     ".sandpool.v1.OutputFile",
     ".sandpool.v1.ReadFileResponse",
     ".sandpool.v1.RunRequest",

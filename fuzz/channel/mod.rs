@@ -260,6 +260,7 @@ fn spec(stdin_open: bool) -> Spec {
             mode: 0o644,
         }],
         output_paths: vec!["*".into()],
+        known_files: Vec::new(),
         limits: Limits {
             timeout: Duration::from_secs(10),
             queue_timeout: Duration::from_secs(1),

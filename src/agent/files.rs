@@ -1,17 +1,22 @@
 //! Input files in, output files out.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{self, Read, Seek, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use glob::{MatchOptions, glob_with};
 use prost::Message;
+use sha2::{Digest, Sha256};
 
-use crate::proto::agent::FileChunk;
+use crate::proto::agent::{FileChunk, KnownFile};
 
 /// How many files one execution returns at most.
 const MAX_OUTPUT_FILES: usize = 1000;
@@ -46,6 +51,8 @@ pub(super) fn write(chunk: &FileChunk) -> io::Result<()> {
 pub(super) struct OutputFiles {
     root: PathBuf,
     paths: std::vec::IntoIter<PathBuf>,
+    /// By path, which is relative to the root.
+    known: HashMap<String, KnownFile>,
     open: Option<Open>,
     budget: u64,
     /// Matched files that were left out.
@@ -61,8 +68,8 @@ struct Open {
 }
 
 impl OutputFiles {
-    /// Finds what matches. `budget`: bytes of content in all.
-    pub(super) fn find(root: &str, patterns: &[String], budget: u64) -> Self {
+    /// Finds what matches. `known`: what does not count while it is so. `budget`: bytes of content in all.
+    pub(super) fn find(root: &str, patterns: &[String], known: &[KnownFile], budget: u64) -> Self {
         let options = MatchOptions {
             require_literal_separator: true,
             ..MatchOptions::default()
@@ -78,18 +85,20 @@ impl OutputFiles {
                 .map(|(root, below)| root.join(below));
             expected.is_some() && real == expected
         };
+        let is_hidden = |path: &Path| {
+            let below = path.strip_prefix(root).unwrap_or(path);
+            below.iter().any(|name| name.as_bytes().starts_with(b"."))
+        };
         let mut paths: Vec<PathBuf> = patterns
             .iter()
-            // A bad pattern was refused by the server.
-            .filter_map(|pattern| {
-                glob_with(
-                    &format!("{}/{pattern}", glob::Pattern::escape(root)),
-                    options,
-                )
-                .ok()
+            .flat_map(|pattern| {
+                let says_dot = pattern.split('/').any(|name| name.starts_with('.'));
+                let pattern = format!("{}/{pattern}", glob::Pattern::escape(root));
+                // A bad pattern was refused by the server. The option of glob's for hidden names panics where one is
+                // no text.
+                let found = glob_with(&pattern, options).into_iter().flatten().flatten();
+                found.filter(move |path| says_dot || !is_hidden(path))
             })
-            .flatten()
-            .flatten()
             .filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()))
             .filter(|path| is_own(path))
             .take(MAX_OUTPUT_FILES + 1)
@@ -101,6 +110,10 @@ impl OutputFiles {
         Self {
             root: root.into(),
             paths: paths.into_iter(),
+            known: known
+                .iter()
+                .map(|it| (it.path.clone(), it.clone()))
+                .collect(),
             open: None,
             budget,
             omitted,
@@ -113,6 +126,7 @@ impl OutputFiles {
             if self.open.is_none() {
                 let path = self.paths.next()?;
                 match self.open(&path) {
+                    Some(open) if open.is(&self.known).unwrap_or(false) => {}
                     Some(open) if open.size <= self.budget => {
                         self.budget -= open.size;
                         self.open = Some(open);
@@ -149,6 +163,26 @@ impl OutputFiles {
 }
 
 impl Open {
+    /// Whether it is as it is known. Its time on the way to that would not tell: gVisor changes none for what is
+    /// written by a shared mapping.
+    fn is(&self, known: &HashMap<String, KnownFile>) -> io::Result<bool> {
+        let Some(known) = known.get(&self.path).filter(|it| it.size == self.size) else {
+            return Ok(false);
+        };
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; CHUNK];
+        // No further than it went when its size was taken: it may grow meanwhile.
+        let mut content = (&self.file).take(self.size);
+        loop {
+            match content.read(&mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+        (&self.file).rewind()?;
+        Ok(hasher.finalize()[..] == known.sha256[..])
+    }
+
     /// A file that shrinks while it is read is filled up with zeroes: its size is announced.
     fn read(&mut self) -> FileChunk {
         let length = usize::try_from(self.size - self.offset)
@@ -177,6 +211,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn all(files: &mut OutputFiles) -> Vec<FileChunk> {
@@ -206,6 +242,7 @@ mod tests {
         let mut files = OutputFiles::find(
             root,
             &["**/*.txt".into(), "*.txt".into(), "linked/*".into()],
+            &[],
             3,
         );
         let chunks = all(&mut files);
@@ -227,8 +264,56 @@ mod tests {
         let root = dir.path().to_str().unwrap();
         fs::write(format!("{root}/a"), "12345").unwrap();
         fs::write(format!("{root}/b"), "1").unwrap();
-        let mut files = OutputFiles::find(root, &["*".into()], 4);
+        let mut files = OutputFiles::find(root, &["*".into()], &[], 4);
         assert_eq!(all(&mut files).len(), 1);
         assert_eq!(files.omitted, 1);
+    }
+
+    #[test]
+    fn what_is_known_takes_no_room_until_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap();
+        let path = |name: &str| format!("{root}/{name}");
+        let known = ["changed", "grown", "same"].map(|name| {
+            fs::write(path(name), "12345").unwrap();
+            KnownFile {
+                path: name.into(),
+                size: 5,
+                sha256: Sha256::digest("12345").to_vec().into(),
+            }
+        });
+        fs::write(path("changed"), "54321").unwrap();
+        fs::write(path("grown"), "123456").unwrap();
+        fs::write(path("new"), "12345").unwrap();
+        let mut files = OutputFiles::find(root, &["*".into()], &known, 16);
+        let all = all(&mut files);
+        let paths: Vec<_> = all.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["changed", "grown", "new"]);
+        assert_eq!(&all[0].content[..], b"54321");
+        assert_eq!(files.omitted, 0);
+    }
+
+    #[test]
+    fn a_hidden_file_is_matched_by_a_dot_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap();
+        fs::write(dir.path().join(OsStr::from_bytes(b"deep\xff")), "").unwrap();
+        for name in [".cache/deep/a", ".profile", "deep/.b", "deep/c"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        for (pattern, expected) in [
+            ("**/*", &["deep/c"][..]),
+            ("*", &[]),
+            (".*", &[".profile"]),
+            ("deep/.*", &["deep/.b"]),
+            (".cache/**/*", &[".cache/deep/a"]),
+            ("**/.*", &[".profile", "deep/.b"]),
+        ] {
+            let mut files = OutputFiles::find(root, &[pattern.into()], &[], 9);
+            let paths: Vec<_> = all(&mut files).into_iter().map(|file| file.path).collect();
+            assert_eq!(paths, expected, "{pattern}");
+        }
     }
 }

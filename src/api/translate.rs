@@ -30,7 +30,7 @@ use crate::{
 pub use environment::{
     MAX_ENV_BYTES, MAX_ENV_ENTRIES, MAX_LABEL_KEY_CHARS, MAX_LABEL_VALUE_CHARS, MAX_LABELS,
 };
-pub use files::{MAX_INPUT_FILES, MAX_OUTPUT_PATHS};
+pub use files::{MAX_INPUT_FILES, MAX_KNOWN_FILES, MAX_OUTPUT_PATHS};
 pub use program::{MAX_ARG_BYTES, MAX_ARGS, MAX_ARGS_BYTES};
 
 /// Longest execution_id, in characters.
@@ -102,6 +102,7 @@ pub fn spec(
         &mut violations,
     );
     let output_paths = files::output_paths(request.output_paths, &mut violations);
+    let known_files = files::known(request.known_files, &mut violations);
     let terminal = request.terminal.and_then(|given| {
         let size = terminal::size(given);
         size.map_err(|bad| {
@@ -131,6 +132,7 @@ pub fn spec(
             working_directory,
             files,
             output_paths,
+            known_files,
             limits,
             stdin_open: request.stdin_open || terminal.is_some(),
             terminal,

@@ -12,4 +12,4 @@ mod spec;
 pub use display::{CodeError, Display};
 pub use file::{FileOperation, FileStatus, PathInfo, PathKind, WriteHow};
 pub use outcome::{LostCause, Outcome, Usage};
-pub use spec::{InputFile, LimitBounds, Limits, Program, Spec, Tenancy, TerminalSize};
+pub use spec::{InputFile, KnownFile, LimitBounds, Limits, Program, Spec, Tenancy, TerminalSize};

@@ -25,6 +25,8 @@ pub struct Spec {
     pub files: Vec<InputFile>,
     /// Globs relative to the working directory, without '.', '..' and empty components.
     pub output_paths: Vec<String>,
+    /// What the caller has of these files. While one is so, it does not come.
+    pub known_files: Vec<KnownFile>,
     /// What ends the program, if it does not end by itself.
     pub limits: Limits,
     /// Whether stdin follows; if not, it is at its end from the start.
@@ -85,7 +87,7 @@ impl Spec {
         (
             &self.env,
             &self.working_directory,
-            &self.output_paths,
+            (&self.output_paths, &self.known_files),
             &self.limits,
             self.stdin_open,
             terminal,
@@ -152,6 +154,7 @@ impl Spec {
             working_directory: super::paths::WORKSPACE.to_owned(),
             files: Vec::new(),
             output_paths: Vec::new(),
+            known_files: Vec::new(),
             limits: Limits {
                 timeout: Duration::from_secs(10),
                 queue_timeout: Duration::ZERO,
@@ -168,6 +171,17 @@ impl Spec {
             keep_after_disconnect: None,
         }
     }
+}
+
+/// A file that the caller has, as it is there.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KnownFile {
+    /// As an output file has it: relative to the working directory. One that no file can have matches none.
+    pub path: String,
+    /// Of the content, in bytes.
+    pub size: u64,
+    /// The content's SHA-256.
+    pub sha256: [u8; 32],
 }
 
 /// What is run.

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{inbox::Violation, operations};
-use crate::execution::{Program, Spec, Tenancy, TerminalSize};
+use crate::execution::{self, Program, Spec, Tenancy, TerminalSize};
 use crate::proto::agent::{
-    Acknowledged, Cell, Code, Command, Context, Control, Credit, FileChunk, Input, Kill, Named,
-    Start, Terminal, ToAgent, control::Action, start, to_agent::Message,
+    Acknowledged, Cell, Code, Command, Context, Control, Credit, FileChunk, Input, Kill, KnownFile,
+    Named, Start, Terminal, ToAgent, control::Action, start, to_agent::Message,
 };
 
 /// Input that the agent may have before the program takes it, at first and at most: twice as much whenever the
@@ -256,6 +256,7 @@ fn start_message(spec: &Spec) -> Start {
         env: spec.env.clone().into_iter().collect(),
         working_directory: spec.working_directory.clone(),
         output_paths: spec.output_paths.clone(),
+        known_files: spec.known_files.iter().map(known_file).collect(),
         output_file_bytes: limits.output_file_bytes,
         memory_bytes: limits.memory_bytes,
         disk_bytes: limits.disk_bytes,
@@ -266,5 +267,13 @@ fn start_message(spec: &Spec) -> Start {
             Tenancy::SingleUse => None,
             Tenancy::Named { memory_bytes } => Some(Named { memory_bytes }),
         },
+    }
+}
+
+fn known_file(file: &execution::KnownFile) -> KnownFile {
+    KnownFile {
+        path: file.path.clone(),
+        size: file.size,
+        sha256: Bytes::copy_from_slice(&file.sha256),
     }
 }

@@ -119,6 +119,7 @@ impl Plan {
                 working_directory: "/workspace".into(),
                 files: Vec::new(),
                 output_paths: Vec::new(),
+                known_files: Vec::new(),
                 limits: Limits {
                     timeout: Duration::from_secs(120),
                     queue_timeout: Duration::from_secs(10),

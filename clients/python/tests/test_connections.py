@@ -159,8 +159,8 @@ def test_what_does_not_go_on_is_lost_and_not_run_again(relay: Relay, client: Cli
             with pytest.raises(ConnectionLost) as lost:
                 execution.result()
         assert lost.value.execution_id == started.execution_id
-        # The same client makes a new connection. Until gRPC has let go of the broken one, which it does
-        # some time after it has told its calls, it may still give calls to that.
+        # The same client makes a new connection. Until gRPC has let go of the broken one, which it
+        # does some time after it has told its calls, it may still give calls to that.
         while True:
             with suppress(ConnectionLost):
                 assert other.run("print(1)").stdout == "1\n"

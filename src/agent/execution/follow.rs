@@ -143,6 +143,7 @@ impl Execution {
         let mut files = OutputFiles::find(
             &start.working_directory,
             &start.output_paths,
+            &start.known_files,
             start.output_file_bytes,
         );
         while let Some(bytes) = files.next() {

@@ -7,7 +7,7 @@ use super::path::check_mode;
 use crate::{
     api::violations::{Violations, quoted},
     execution::{
-        InputFile,
+        InputFile, KnownFile,
         paths::{self, MAX_PATH_BYTES},
     },
     proto::v1,
@@ -18,6 +18,9 @@ pub const MAX_INPUT_FILES: usize = 1000;
 
 /// Most globs for output files of one execution.
 pub const MAX_OUTPUT_PATHS: usize = 100;
+
+/// Most output files that a caller can say it has.
+pub const MAX_KNOWN_FILES: usize = 10_000;
 
 const DEFAULT_MODE: u32 = 0o644;
 
@@ -146,6 +149,37 @@ pub(super) fn output_paths(given: Vec<String>, violations: &mut Violations) -> V
             Err(error) => violations.add(
                 format!("output_paths[{index}]"),
                 format!("{} {error}", quoted(glob)),
+            ),
+        }
+    }
+    checked
+}
+
+pub(super) fn known(given: Vec<v1::KnownFile>, violations: &mut Violations) -> Vec<KnownFile> {
+    if given.len() > MAX_KNOWN_FILES {
+        violations.add(
+            "known_files",
+            format!(
+                "has {} files, where at most {MAX_KNOWN_FILES} are allowed: leave some of them out",
+                given.len()
+            ),
+        );
+        return Vec::new();
+    }
+    let mut checked = Vec::with_capacity(given.len());
+    for (index, file) in given.into_iter().enumerate() {
+        match <[u8; 32]>::try_from(&file.sha256[..]) {
+            Ok(sha256) => checked.push(KnownFile {
+                path: file.path,
+                size: file.size,
+                sha256,
+            }),
+            Err(_) => violations.add(
+                format!("known_files[{index}].sha256"),
+                format!(
+                    "has {} bytes, where a SHA-256 has 32: send it as bytes, not in hexadecimal",
+                    file.sha256.len()
+                ),
             ),
         }
     }

@@ -90,6 +90,11 @@ fn good() -> v1::ExecutionSpec {
             },
         ],
         output_paths: vec!["./out//*.csv".to_owned(), "**/[a-z]?.png".to_owned()],
+        known_files: vec![v1::KnownFile {
+            path: "out/a.csv".to_owned(),
+            size: 3,
+            sha256: vec![7; 32].into(),
+        }],
         limits: Some(v1::Limits {
             timeout: Some(ProtoDuration {
                 seconds: 1,
@@ -143,6 +148,10 @@ fn a_good_spec_passes_with_all_that_it_says() {
     );
     assert_eq!(spec.files[0].content, SECRET);
     assert_eq!(spec.output_paths, ["out/*.csv", "**/[a-z]?.png"]);
+    assert_eq!(
+        (spec.known_files[0].size, spec.known_files[0].sha256),
+        (3, [7; 32])
+    );
     let limits = Limits {
         timeout: Duration::from_millis(1500),
         queue_timeout: Duration::from_secs(60),
@@ -269,6 +278,8 @@ fn file_cases() -> Vec<Case> {
         case!(s => s.output_paths.push("a\0".into()), "output_paths[2]", "NUL", "leave it out"),
         case!(s => s.output_paths.push("a".repeat(4096)), "output_paths[2]", "4096 bytes", "at most 4095"),
         case!(s => s.output_paths = vec!["*".into(); 101], "output_paths", "101", "at most 100"),
+        case!(s => s.known_files[0].sha256 = "07".repeat(32).into(), "known_files[0].sha256", "64 bytes", "not in hexadecimal"),
+        case!(s => s.known_files = vec![v1::KnownFile::default(); 10_001], "known_files", "10001", "at most 10000"),
     ]
 }
 

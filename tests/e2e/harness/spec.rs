@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -130,6 +131,16 @@ impl Spec {
 
     pub fn output(mut self, glob: &str) -> Self {
         self.message.output_paths.push(glob.into());
+        self
+    }
+
+    /// A file that the caller has.
+    pub fn known(mut self, path: &str, content: &[u8]) -> Self {
+        self.message.known_files.push(v1::KnownFile {
+            path: path.into(),
+            size: content.len() as u64,
+            sha256: Sha256::digest(content).to_vec().into(),
+        });
         self
     }
 

@@ -49,7 +49,7 @@ from .outcomes import (
     UnknownOutcome,
 )
 from .paths import PathInfo, PathKind
-from .requests import Options
+from .requests import KnownFile, Options
 from .results import (
     CodeError,
     Display,
@@ -89,6 +89,7 @@ __all__ = [
     "ForkedProcess",
     "Gap",
     "InvalidArgument",
+    "KnownFile",
     "LostCause",
     "NotFound",
     "NotStarted",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from typing_extensions import TypedDict
@@ -13,6 +15,21 @@ from ._durations import duration
 
 CHUNK: Final = 64 * 1024
 """Bytes of input in a message; the server takes up to 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that the caller has, by what tells its content from any other."""
+
+    path: str
+    """Relative to the working directory, as in `OutputFile`."""
+    size: int
+    sha256: bytes
+
+    @classmethod
+    def of(cls, path: str, content: bytes) -> KnownFile:
+        """A file with this content."""
+        return cls(path, len(content), hashlib.sha256(content).digest())
 
 
 class Options(TypedDict, total=False):
@@ -32,6 +49,8 @@ class Options(TypedDict, total=False):
     """Written before the start, by path relative to the working directory; texts as UTF-8."""
     output_paths: Sequence[str]
     """Globs relative to the working directory; what they match comes back as `Result.files`."""
+    known_files: Iterable[KnownFile]
+    """Files that need not come back while they are so. At most 10,000."""
     timeout: float
     """Wall clock, from the start on. As for all limits, 0 is the pool's default."""
     queue_timeout: float
@@ -69,6 +88,7 @@ def spec(
     working_directory: str = "",
     files: Mapping[str, bytes | str] | None = None,
     output_paths: Sequence[str] = (),
+    known_files: Iterable[KnownFile] = (),
     timeout: float | None = None,
     queue_timeout: float | None = None,
     memory_bytes: int = 0,
@@ -94,6 +114,9 @@ def spec(
         working_directory=working_directory,
         files=input_files(files),
         output_paths=output_paths,
+        known_files=(
+            pb.KnownFile(path=file.path, size=file.size, sha256=file.sha256) for file in known_files
+        ),
         limits=pb.Limits(
             timeout=duration("timeout", timeout),
             queue_timeout=duration("queue_timeout", queue_timeout),

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExecutionSpec(_message.Message):
-    __slots__ = ("pool", "sandbox_id", "context_id", "code", "command", "env", "working_directory", "files", "output_paths", "limits", "terminal", "stdin_open", "execution_id", "labels", "keep_after_disconnect")
+    __slots__ = ("pool", "sandbox_id", "context_id", "code", "command", "env", "working_directory", "files", "output_paths", "limits", "terminal", "stdin_open", "execution_id", "labels", "keep_after_disconnect", "known_files")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class ExecutionSpec(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     KEEP_AFTER_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FILES_FIELD_NUMBER: _ClassVar[int]
     pool: str
     sandbox_id: str
     context_id: str
@@ -55,7 +56,8 @@ class ExecutionSpec(_message.Message):
     execution_id: str
     labels: _containers.ScalarMap[str, str]
     keep_after_disconnect: _duration_pb2.Duration
-    def __init__(self, pool: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., context_id: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_directory: _Optional[str] = ..., files: _Optional[_Iterable[_Union[InputFile, _Mapping]]] = ..., output_paths: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., stdin_open: bool = ..., execution_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., keep_after_disconnect: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    known_files: _containers.RepeatedCompositeFieldContainer[KnownFile]
+    def __init__(self, pool: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., context_id: _Optional[str] = ..., code: _Optional[_Union[Code, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_directory: _Optional[str] = ..., files: _Optional[_Iterable[_Union[InputFile, _Mapping]]] = ..., output_paths: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., terminal: _Optional[_Union[Terminal, _Mapping]] = ..., stdin_open: bool = ..., execution_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., keep_after_disconnect: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., known_files: _Optional[_Iterable[_Union[KnownFile, _Mapping]]] = ...) -> None: ...
 
 class Code(_message.Message):
     __slots__ = ("language", "source", "args")
@@ -90,6 +92,16 @@ class InputFile(_message.Message):
     content: bytes
     mode: int
     def __init__(self, path: _Optional[str] = ..., content: _Optional[bytes] = ..., mode: _Optional[int] = ...) -> None: ...
+
+class KnownFile(_message.Message):
+    __slots__ = ("path", "size", "sha256")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    size: int
+    sha256: bytes
+    def __init__(self, path: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("timeout", "queue_timeout", "memory_bytes", "disk_bytes", "output_bytes", "output_file_bytes", "processes")
