@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from sandpool import (
+    CallCancelled,
     Client,
     ConnectionLost,
     OutputFile,
@@ -124,6 +127,43 @@ def test_a_resumed_program_takes_signals(relay: Relay) -> None:
                 execution.signal(15)
             reader.join(0.05)
         assert execution.result().outcome == Signaled(15, "SIGTERM")
+
+
+def test_a_resumed_program_is_cancelled_by_whoever_says_so_meanwhile(relay: Relay) -> None:
+    with (
+        Client(relay.address) as client,
+        client.execute_command(["sleep", "1000"], keep_after_disconnect=60) as execution,
+    ):
+        started = next(execution)
+        assert isinstance(started, Started)
+        with ThreadPoolExecutor(1) as threads:
+            relay.cut()
+            reading = threads.submit(execution.result)
+            # Of the call that has just broken, or of the one that takes its place.
+            execution.cancel()
+            with pytest.raises(CallCancelled) as cancelled:
+                reading.result()
+        assert cancelled.value.execution_id == started.execution_id
+
+
+def test_a_token_that_is_not_there_while_it_is_resumed_is_awaited(
+    relay: Relay, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("any")  # The server asks for none.
+    source = "import time; print(1, flush=True); time.sleep(0.5); print(2)"
+    with (
+        Client(relay.address, token_file=token) as client,
+        client.execute(source, keep_after_disconnect=60) as execution,
+    ):
+        assert isinstance(next(execution), Started)
+        assert next(execution) == Stdout(b"1\n")
+        token.unlink()
+        relay.cut()
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(execution.result)
+            token.write_text("any")
+            assert reading.result().stdout == "1\n2\n"
 
 
 def test_what_may_have_run_is_never_called_unsent(relay: Relay) -> None:

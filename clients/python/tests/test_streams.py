@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from sandpool import Cancelled, Client, Exited, Signaled, Started, Stderr, Stdout
+from sandpool import Cancelled, Client, Exited, Options, Signaled, Started, Stderr, Stdout
 
 
 def test_input_and_output_stream_both_ways(client: Client) -> None:
@@ -41,6 +41,12 @@ def test_a_signal_reaches_the_program(client: Client) -> None:
         assert isinstance(next(execution), Started)
         execution.signal(15)
         assert execution.result().outcome == Signaled(15, "SIGTERM")
+
+
+def test_a_terminal_s_input_ends_where_the_program_may_go_on(client: Client) -> None:
+    options: Options = {"terminal": (24, 80), "keep_after_disconnect": 60}
+    assert "b'typed" in client.run("print(input().encode())", stdin="typed\n", **options).stdout
+    assert "EOFError" in client.run("input()", **options).stdout
 
 
 def test_a_terminal_has_its_size(client: Client) -> None:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class SandpoolError(Exception):
-    """All that this client raises of its own."""
+    """All that this client raises of its own.
+
+    `execution_id` is that of the program which ran, or may still run, when it was raised.
+    """
+
+    execution_id: str = ""
 
 
 class ExecutionFailed(SandpoolError):
@@ -81,11 +86,9 @@ class Unreachable(ServiceError):
 class ConnectionLost(ServiceError):
     """The connection broke while the server was busy with the call.
 
-    Whether a program ran, or still runs, is not known. `execution_id`, if it is known, is what
+    Whether a program ran, or still runs, is not known. Its `execution_id`, if it is known, is what
     `Client.attach` takes.
     """
-
-    execution_id: str = ""
 
 
 class CallCancelled(ServiceError):

@@ -170,10 +170,15 @@ def chunks(content: bytes) -> Iterable[bytes]:
     return (content[at : at + CHUNK] for at in range(0, len(content), CHUNK))
 
 
+def takes_input(start: pb.ExecutionSpec) -> bool:
+    """Whether its input is open until it is closed: that of a terminal always is."""
+    return start.stdin_open or start.HasField("terminal")
+
+
 def run_messages(start: pb.ExecutionSpec, stdin: bytes) -> Iterator[pb.ExecuteRequest]:
     """All that a call sends whose input is there from the beginning."""
     yield pb.ExecuteRequest(start=start)
-    if start.stdin_open:
+    if takes_input(start):
         for chunk in chunks(stdin):
             yield pb.ExecuteRequest(stdin=chunk)
         yield pb.ExecuteRequest(close_stdin=pb.CloseStdin())

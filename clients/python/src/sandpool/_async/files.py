@@ -9,7 +9,6 @@ from typing import Any, Final
 from sandpool.v1 import file_pb2 as pb
 
 from .._transport.asynchronous import AsyncTransport
-from ..errors import ServiceError
 from ..paths import PathInfo
 from ..requests import Source, as_bytes, chunks
 
@@ -146,7 +145,8 @@ class AsyncFiles:
         source = Source(messages)
         try:
             return await self._transport.call(method, source)
-        except ServiceError:
+        except BaseException:
+            # On Python 3.10 nothing tells a call that gRPC has cancelled for it from a task.
             if source.error is not None:
                 raise source.error from None
             raise

@@ -12,8 +12,16 @@ from typing_extensions import Self
 from sandpool.v1 import execution_pb2 as pb
 
 from .._transport.synchronous import Stream, Transport
-from ..errors import ConnectionLost, NotFound, ServiceError, Unavailable, Unreachable
-from ..requests import as_bytes, chunks, run_messages
+from ..errors import (
+    BadToken,
+    ConnectionLost,
+    NotFound,
+    SandpoolError,
+    ServiceError,
+    Unavailable,
+    Unreachable,
+)
+from ..requests import as_bytes, chunks, run_messages, takes_input
 from ..results import Collector, Event, Result
 
 _MAX_STARTS: Final = 3
@@ -29,8 +37,8 @@ class Execution:
     was told to go on by `keep_after_disconnect`: then nobody reads it any more. One that was told
     so and has no input is resumed when a connection breaks, without a byte lost or doubled.
 
-    It has one reader; others may write meanwhile. One that is dropped without `with` and without
-    its result is not ended by that.
+    It has one reader; others may write meanwhile. Whether the program goes on when this object is
+    dropped, without `with` and without its result, is not defined: keep it.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class Execution:
         self._starts = 0
         self._resumes = 0
         self._is_attached = False
+        self._is_cancelled = False
         self._stream: Stream
 
     def open(self) -> Self:
@@ -62,21 +71,27 @@ class Execution:
         if start is None:
             self._attach()
         elif self._stdin is None:
-            self._stream = self._transport.talk(services.Execute)
+            self._use(self._transport.talk(services.Execute))
             try:
                 self._stream.write(pb.ExecuteRequest(start=start))
             except BaseException:
                 # The caller gets no execution that it could cancel.
                 self._stream.cancel()
                 raise
-        elif start.stdin_open:
+        elif takes_input(start):
             requests = run_messages(start, self._stdin)
-            self._stream = self._transport.stream(services.Execute, requests)
+            self._use(self._transport.stream(services.Execute, requests))
         else:
             request = pb.ExecuteRequest(start=start)
-            self._stream = self._transport.stream(self._transport.services.execute_once, request)
+            self._use(self._transport.stream(self._transport.services.execute_once, request))
         self._starts += 1
         return self
+
+    def _use(self, stream: Stream) -> None:
+        self._stream = stream
+        # Somebody else may have cancelled the one before, which had broken by itself.
+        if self._is_cancelled:
+            stream.cancel()
 
     # Reading
 
@@ -113,6 +128,7 @@ class Execution:
 
     def cancel(self) -> None:
         """Ends the call and, unless it was told to go on, the program with all it has started."""
+        self._is_cancelled = True
         if self._result is None:
             self._stream.cancel()
 
@@ -162,6 +178,10 @@ class Execution:
                 if self._resumes == 0:
                     raise
                 raise self._lost(f"the connection broke, and now: {error}") from None
+            except SandpoolError as error:
+                if self._collector.has_started:
+                    error.execution_id = self._collector.execution_id
+                raise
             if message is None:
                 raise self._lost("the server ended the call without telling how it ended")
             self._resumes = 0
@@ -193,17 +213,21 @@ class Execution:
             if isinstance(error, ConnectionLost):
                 error.execution_id = self._collector.execution_id
             raise error
-        if not goes_on or self._resumes == _MAX_RESUMES:
-            # Not that nothing was sent, whatever the last attempt says.
-            raise self._lost(error.message) from None
-        self._transport.sleep(0.1 * 2**self._resumes)
-        self._resumes += 1
-        self._attach()
+        reason = str(error)
+        while goes_on and self._resumes < _MAX_RESUMES:
+            self._transport.sleep(0.1 * 2**self._resumes)
+            self._resumes += 1
+            try:
+                return self._attach()
+            except BadToken as bad:  # Its file may be there again a moment later.
+                reason = str(bad)
+        # Not that nothing was sent, whatever the last attempt says.
+        raise self._lost(reason) from None
 
     def _attach(self) -> None:
         self._is_attached = True
         attach = self._transport.services.executions.Attach
-        self._stream = self._transport.stream(attach, self._collector.attach_request())
+        self._use(self._transport.stream(attach, self._collector.attach_request()))
 
     def _lost(self, reason: str) -> ConnectionLost:
         lost = ConnectionLost(reason)

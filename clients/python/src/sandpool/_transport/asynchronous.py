@@ -19,6 +19,8 @@ from .services import Services
 
 _ASKED: Final = 2.0
 """Seconds for the question of its version to a server that does not know a call."""
+_UNDO: Final = 1.0
+"""Seconds for the answer to a creation that nobody wants any more."""
 
 
 class AsyncTransport:
@@ -68,7 +70,11 @@ class AsyncTransport:
     async def create(
         self, method: Any, request: Any, delete: Callable[[Any], Awaitable[object]]
     ) -> Any:
-        """As `call`; if the caller is cancelled, what was made for it meanwhile is deleted."""
+        """As `call`; if the caller is cancelled, what was made for it meanwhile is deleted.
+
+        Its answer may be on the way. If it does not come at once, the call is cancelled, too: then
+        the server deletes what it makes.
+        """
         making = asyncio.ensure_future(self.call(method, request))
         try:
             return await asyncio.shield(making)
@@ -118,8 +124,8 @@ class AsyncTransport:
 
 
 async def _undo(making: asyncio.Future[Any], delete: Callable[[Any], Awaitable[object]]) -> None:
-    with suppress(SandpoolError):
-        await delete(await making)
+    with suppress(SandpoolError, asyncio.CancelledError, asyncio.TimeoutError):
+        await delete(await asyncio.wait_for(making, _UNDO))
 
 
 def _task_is_cancelled() -> bool:
