@@ -50,7 +50,7 @@ deny:
 
 ## docs: docs/reference, from the sources (tests/reference fails while it is not current)
 docs:
-	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --test reference
+	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --test reference -- --test-threads=1
 
 ## book: the documentation as a site, target/book
 book:

@@ -15,9 +15,17 @@ from google.adk.code_executors.code_execution_utils import (
     File,
 )
 
+from sandpool import Client, Sandbox
 from sandpool.adk import SandpoolCodeExecutor
 
 MakeExecutor: TypeAlias = Callable[..., SandpoolCodeExecutor]
+
+
+def sandbox_of(client: Client, session: str) -> Sandbox:
+    """The sandbox of a session, once it has one."""
+    while True:
+        for sandbox in client.list_sandboxes(labels={"adk.agent.google.com/session-id": session}):
+            return sandbox
 
 
 @pytest.fixture
@@ -36,8 +44,9 @@ def execute(
     session: str | None = None,
     user: str = "user",
     app: str = "app",
+    invocation: str = "e-1",
 ) -> CodeExecutionResult:
     """Calls an executor as ADK does, with as much of a context as it reads."""
-    context: Any = SimpleNamespace(app_name=app, user_id=user, invocation_id="e-1")
+    context: Any = SimpleNamespace(app_name=app, user_id=user, invocation_id=invocation)
     given = CodeExecutionInput(code=code, input_files=list(files), execution_id=session)
     return executor.execute_code(cast(InvocationContext, context), given)

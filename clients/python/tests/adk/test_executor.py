@@ -8,16 +8,19 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 from google.adk.code_executors.code_execution_utils import CodeExecutionUtils, File
 from google.genai import types
+from servers import SMALL_POOL, Server
 
 from sandpool import TLS, Client
 from sandpool.adk import SandpoolCodeExecutor, files
 
-from .conftest import MakeExecutor, execute
+from .conftest import MakeExecutor, execute, sandbox_of
 
 
 def test_what_the_code_prints_comes_back(make_executor: MakeExecutor) -> None:
@@ -146,7 +149,9 @@ for path, content in {
 def test_the_files_that_are_asked_for_come_back(make_executor: MakeExecutor) -> None:
     code = "for n in ('a.png', 'b.txt', '.c.png'): open(n, 'w').close()"
     result = execute(make_executor(output_paths=["*.png"]), code)
-    assert [file.name for file in result.output_files] == [".c.png", "a.png"]
+    assert [file.name for file in result.output_files] == ["a.png"]
+    hidden = execute(make_executor(output_paths=[".*"]), code)
+    assert [file.name for file in hidden.output_files] == [".c.png"]
     assert execute(make_executor(output_paths=[]), code).output_files == []
 
 
@@ -157,13 +162,27 @@ def test_files_that_do_not_fit_are_counted(make_executor: MakeExecutor) -> None:
     assert "2 more files were left behind" in result.stdout
 
 
-def test_an_input_file_that_does_not_fit_is_no_file_that_is_missed(
+@pytest.mark.parametrize("stateful", [False, True])
+def test_files_that_are_no_news_take_no_room(make_executor: MakeExecutor, stateful: bool) -> None:
+    executor = make_executor(output_file_bytes=1000, stateful=stateful)
+    given = File("in", bytes(900)), File("large", bytes(2000))
+    code = "for n in ('.hidden', 'new'): open(n, 'wb').write(bytes(800))"
+    result = execute(executor, code, *given, session="s")
+    assert [file.name for file in result.output_files] == ["new"]
+    assert result.stdout == ""
+    code = "for n in ('in', 'z'): open(n, 'wb').write(bytes(400))"
+    result = execute(executor, code, *given, session="s")
+    assert [file.name for file in result.output_files] == ["in", "z"]
+    assert result.stdout == ""
+
+
+def test_a_file_that_is_left_behind_is_told_whatever_became_of_the_input(
     make_executor: MakeExecutor,
 ) -> None:
-    executor = make_executor(output_file_bytes=1000)
-    result = execute(executor, "open('a', 'w').close()", File("in", bytes(2000)))
-    assert [file.name for file in result.output_files] == ["a"]
-    assert result.stdout == ""
+    executor = make_executor(output_file_bytes=1000, output_paths=["*.png"])
+    code = "import os\nos.remove('in.png')\nopen('a.png', 'wb').write(bytes(2000))"
+    result = execute(executor, code, File("in.csv", b"x"), File("in.png", b"x"))
+    assert "1 more files were left behind" in result.stdout
 
 
 def test_the_sandbox_cannot_choose_names_that_mean_something_to_artifact_services() -> None:
@@ -267,6 +286,61 @@ def test_a_forked_process_is_told_and_leaves_its_parents_connection(
     child.join(60)
     assert child.exitcode == 0
     assert execute(executor, "print(x)", session="s").stdout == "1\n"
+
+
+def test_a_forked_process_does_not_wait_for_a_turn_of_its_parents(
+    make_executor: MakeExecutor, client: Client
+) -> None:
+    executor = make_executor(stateful=True)
+    heard, say = multiprocessing.Pipe()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(execute, executor, "while True: pass", session="s")
+        while not client.list_executions(sandbox_id=sandbox_of(client, "s").sandbox_id):
+            pass
+        child = multiprocessing.get_context("fork").Process(
+            target=_in_a_child, args=(executor, say)
+        )
+        child.start()
+        assert heard.poll(60)
+        assert "before the process was forked" in heard.recv()
+        child.join(60)
+        executor.close()
+        assert "all variables are lost, and files may be." in running.result().stderr
+
+
+def test_code_that_runs_when_it_is_closed_is_not_called_unrun(
+    make_executor: MakeExecutor, client: Client
+) -> None:
+    executor = make_executor()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(execute, executor, "while True: pass", invocation="closed")
+        labels = {"adk.agent.google.com/invocation-id": "closed"}
+        while not client.list_executions(labels=labels):
+            pass
+        executor.close()
+        assert "Nobody knows whether the code ran" in running.result().stderr
+
+
+def test_a_copy_with_another_server_or_token_uses_that(
+    make_executor: MakeExecutor, tmp_path: Path
+) -> None:
+    executor = make_executor(stateful=True)
+    execute(executor, "x = 1", session="s")
+    with Server(SMALL_POOL) as server:
+        elsewhere = executor.model_copy(update={"address": server.address})
+        assert "NameError" in execute(elsewhere, "x", session="s").stderr
+        assert execute(executor.model_copy(), "x", session="s").stdout == "1\n"
+    wrong = executor.model_copy(update={"token_file": str(tmp_path / "none")})
+    assert "cannot be read" in execute(wrong, "1", session="s").stderr
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_ids_that_no_label_can_be_are_no_hindrance(
+    make_executor: MakeExecutor, stateful: bool
+) -> None:
+    executor = make_executor(stateful=stateful)
+    given = {"session": "a\nb" * 200, "invocation": "\0"}
+    assert execute(executor, "print(1)", **given).stdout == "1\n"
 
 
 def test_without_adk_the_import_says_what_to_install() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakValueDictionary
 
+import pytest
 from google.genai import types
 
 from sandpool import Client
-from sandpool.adk import SandpoolCodeExecutor
+from sandpool.adk import SandpoolCodeExecutor, connection, sessions
 
 from .conftest import MakeExecutor
 from .scripted import Chat, outcomes, python, text_of
@@ -114,10 +116,12 @@ async def test_a_stateful_session_tells_the_model_of_a_loss(
 
 
 async def test_another_process_of_the_agent_tells_that_the_state_is_not_there(
-    make_executor: MakeExecutor,
+    make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat = Chat(make_executor(stateful=True), python("x = 1"), "Stored.")
     await chat.say("Store it.")
+    # As it is in another process, which has no executors but its own.
+    monkeypatch.setattr(connection, "_HERE", WeakValueDictionary())
     answers = [python("x"), python("x = 2"), python("print(x)"), "Here."]
     other = Chat(make_executor(stateful=True), *answers, sessions=chat.sessions)
     await other.say("Show it.")
@@ -125,6 +129,26 @@ async def test_another_process_of_the_agent_tells_that_the_state_is_not_there(
     assert other.model.told(1).startswith(f"```tool_output\n{notice}")
     assert "NameError" in other.model.told(1)
     assert notice not in other.model.told(2) + other.model.told(3), "it is told once"
+
+
+async def test_executors_of_one_session_have_a_state_each(make_executor: MakeExecutor) -> None:
+    first = Chat(make_executor(stateful=True), python("x = 1"), "A.", python("print(x)"), "A.")
+    answers = [python("x = 2"), "B.", python("print(x)"), "B."]
+    second = Chat(make_executor(stateful=True), *answers, sessions=first.sessions)
+    for chat, printed in ((first, ""), (second, ""), (first, "1\n"), (second, "2\n")):
+        (outcome,) = outcomes(await chat.say("Go."))
+        assert (outcome.outcome, outcome.output) == (OK, f"Code execution result:\n{printed}\n")
+
+
+async def test_a_session_that_was_given_up_is_told(
+    make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_MAX_SESSIONS", 1)
+    answers = [python("x = 1"), "Stored.", python("1"), "Done.", python("print(x)"), "Gone."]
+    chat = Chat(make_executor(stateful=True), *answers)
+    for session in ("old", "new", "old"):
+        await chat.say("Go.", session=session)
+    assert "variables and files of earlier code are lost" in chat.model.told(5)
 
 
 async def test_a_csv_in_the_message_is_explored_and_there_for_the_code(

@@ -6,15 +6,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from google.adk.code_executors.code_execution_utils import File
 from servers import POOL, Server
 
-from sandpool import Client, Sandbox
+from sandpool import Client, InvalidArgument, Sandbox
 from sandpool.adk import SandpoolCodeExecutor, sessions
 
-from .conftest import MakeExecutor, execute
+from .conftest import MakeExecutor, execute, sandbox_of
 
 FIGURE = """
 import matplotlib.pyplot as plt
@@ -23,11 +24,6 @@ plt.plot([1, 2])
 plt.show()
 print('after')
 """
-
-
-def sandbox_of(client: Client, session: str) -> Sandbox:
-    (sandbox,) = client.list_sandboxes(labels={"adk.agent.google.com/session-id": session})
-    return sandbox
 
 
 @pytest.fixture
@@ -152,6 +148,27 @@ def test_a_sandbox_that_was_idle_for_too_long_is_gone_and_told(
     assert result.stdout == "False\n"
 
 
+def test_a_session_whose_code_is_silent_for_long_is_not_idle(make_executor: MakeExecutor) -> None:
+    executor = make_executor(stateful=True, idle_timeout_seconds=1, timeout_seconds=20)
+    result = execute(executor, "import time\nx = 1\ntime.sleep(3)", session="s")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert execute(executor, "print(x)", session="s").stdout == "1\n"
+
+
+def test_code_whose_sandbox_is_deleted_is_not_promised_its_files(
+    executor: SandpoolCodeExecutor, client: Client
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(execute, executor, "while True: pass", session="gone")
+        sandbox = sandbox_of(client, "gone")
+        while not client.list_executions(sandbox_id=sandbox.sandbox_id):
+            pass
+        sandbox.delete()
+        told = running.result().stderr
+    assert "deleted by its caller" in told
+    assert "all variables are lost, and files may be." in told
+
+
 def test_code_that_ends_its_python_is_told_what_is_lost(executor: SandpoolCodeExecutor) -> None:
     execute(executor, "x = 1\nopen('f', 'w').close()", session="s")
     result = execute(executor, "import os\nos._exit(7)", session="s")
@@ -207,6 +224,51 @@ def test_close_deletes_the_sandboxes(executor: SandpoolCodeExecutor, client: Cli
     assert sandbox.sandbox_id not in [each.sandbox_id for each in client.list_sandboxes()]
     result = execute(executor, "print(1)", session="closed")
     assert "the executor was closed" in result.stderr
+
+
+def test_close_leaves_nothing_of_a_session_that_begins(client: Client) -> None:
+    one = POOL.replace("max_sandboxes = 64", "max_sandboxes = 1").replace("= 64", "= 1")
+    with (
+        Server(one.replace("min_idle = 4", "min_idle = 1")) as server,
+        Client(server.address) as client,
+        SandpoolCodeExecutor(address=server.address, stateful=True) as executor,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        execute(executor, "1", session="first")
+        executor.close()
+        with client.execute_command(["sleep", "1000"]) as other:
+            next(other)
+            beginning = threads.submit(execute, executor, "print(1)", session="second")
+            while client.get_pool("default").counts.queued == 0:
+                pass
+            closing = threads.submit(executor.close)
+            while not closing.running():
+                pass
+        closing.result()
+        assert "the executor was closed" in beginning.result().stderr
+        assert client.list_sandboxes() == []
+        assert execute(executor, "print(1)", session="second").stdout == "1\n"
+
+
+def test_a_life_is_prolonged_up_to_the_server_s_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a sandbox that is none: hours cannot pass in a test."""
+    now, end, asked = 0.0, 3600.0, 0
+
+    class Aging:
+        def extend(self, lifetime: float) -> None:
+            nonlocal end, asked
+            asked += 1
+            if now + lifetime > 2 * 3600:
+                raise InvalidArgument("too much")
+            end = max(end, now + lifetime)
+
+    monkeypatch.setattr("sandpool.adk.sessions.time", SimpleNamespace(monotonic=lambda: now))
+    life = sessions._Life(3600)
+    while now < end:
+        life.prolong(cast(Sandbox, Aging()), longest=300)
+        now += 60
+    assert 2 * 3600 - 60 < end <= 2 * 3600
+    assert asked < 30
 
 
 def test_a_server_that_was_started_again_is_a_loss() -> None:

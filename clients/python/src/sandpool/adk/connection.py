@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from typing_extensions import Self
 
 from .._sync.client import Client
 from .sessions import Sessions
+
+_HERE: Final[WeakValueDictionary[str, Connection]] = WeakValueDictionary()
+"""Those of this process, by name."""
+
+
+def is_here(name: str) -> bool:
+    """Whether a connection of that name is this process's, and is still there."""
+    return name in _HERE
 
 
 class Connection:
@@ -23,30 +32,34 @@ class Connection:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._client: Client | None = None
-        self._sessions = Sessions()
+        self._clients: dict[Hashable, Client] = {}
+        self._sessions: dict[Hashable, Sessions] = {}
         self._owner = os.getpid()
         self.name = uuid.uuid4().hex
-        """What tells it from those of other processes."""
+        """What tells it from all others, here and in other processes."""
+        _HERE[self.name] = self
 
-    def use(self, connect: Callable[[], Client]) -> tuple[Client, Sessions]:
-        """The client, made by `connect` if there is none, and the sessions.
+    def use(self, server: Hashable, connect: Callable[[], Client]) -> tuple[Client, Sessions]:
+        """The client of a server, made by `connect` if there is none, and the sessions there.
 
-        In a process that was forked since, calls of the client raise ForkedProcess.
+        `server` is all that says which one, and who calls: copies of an executor share what they
+        have, unless they differ in that. Raises ForkedProcess in a process that was forked since.
         """
         with self._lock:
-            if self._client is None:
-                self._client = connect()
-            return self._client, self._sessions
+            if server not in self._clients:
+                self._clients[server] = connect()
+            client = self._clients[server]
+            client._transport.check()
+            return client, self._sessions.setdefault(server, Sessions())
 
     def close(self) -> None:
         """Ends the sandboxes, then the connection. Another use makes a new one."""
         if self._owner != os.getpid():
             return  # A forked process has none: what it sees is its parent's.
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            self._sessions.delete()
+            clients, self._clients = self._clients, {}
+        for server, client in clients.items():
+            self._sessions[server].delete(client)
             client.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -20,15 +20,15 @@ from typing_extensions import Self, override
 
 from .._sync.client import Client
 from .._sync.sandbox import Context, Sandbox
-from ..errors import ConnectionLost, SandpoolError
+from ..errors import CallCancelled, ConnectionLost, SandpoolError
 from ..outcomes import NotStarted
-from ..requests import Options
+from ..requests import KnownFile, Options
 from ..results import Result
 from ..settings import TLS
 from . import files, placement, reply
 from .connection import Connection
 from .holder import Holder
-from .sessions import SessionBusy
+from .sessions import SessionBusy, Sessions
 from .transcript import Transcript
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _MARGIN: Final = 60.0
 """Seconds that a run may take besides the code: for a sandbox, files, the way."""
 _MAX_LABEL: Final = 256
+_MAX_KNOWN: Final = 10_000
+"""Files that the server can be told of as known: the newest ones."""
 _INVOCATION: Final = "adk.agent.google.com/invocation-id"
 _SESSION: Final = "adk.agent.google.com/session-id"
 
@@ -143,10 +145,10 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
                 run = self._run_in_session(invocation_context, code_execution_input, execution_id)
             else:
                 run = self._run_alone(invocation_context, code_execution_input)
-        except ConnectionLost as error:
-            logger.warning("Sandpool may have run an agent's code or not: %s", error)
-            return reply.of_no_run(f"Nobody knows whether the code ran: {error}")
         except SandpoolError as error:
+            if error.execution_id or isinstance(error, (ConnectionLost, CallCancelled)):
+                logger.warning("Sandpool may have run an agent's code or not: %s", error)
+                return reply.of_no_run(f"Nobody knows whether the code ran: {error}")
             logger.warning("Sandpool did not run an agent's code: %s", error)
             return reply.of_no_run(f"The code was not run: {error}")
         except SessionBusy:
@@ -175,28 +177,28 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
     # Runs
 
     def _run_alone(self, context: InvocationContext, given: CodeExecutionInput) -> reply.Run:
-        client, _ = self._connection.use(self._connect)
+        client, _ = self._use()
         sent = _contents(given.input_files)
         options: Options = {
             **self._options(context),
             "pool": self._pool(),
             "memory_bytes": self._memory_bytes(),
             "files": sent,
+            "known_files": map(KnownFile.of, sent.keys(), sent.values()),
         }
         if self.queue_timeout_seconds is not None:
             options["queue_timeout"] = float(self.queue_timeout_seconds)
         result = client.run(given.code, **options)
-        known = {path: files.digest(content) for path, content in sent.items()}
-        return self._told(result, result.stdout, known)
+        return self._told(result, result.stdout)
 
     def _run_in_session(
         self, context: InvocationContext, given: CodeExecutionInput, execution_id: str
     ) -> reply.Run:
-        client, sessions = self._connection.use(self._connect)
+        client, sessions = self._use()
         # Who chooses a session's id may choose the same one in another app, or for another user.
         session = sessions.of((_text(context, "app_name"), _text(context, "user_id"), execution_id))
         contents = _contents(given.input_files)
-        digests = {path: files.digest(content) for path, content in contents.items()}
+        sent = {path: KnownFile.of(path, content) for path, content in contents.items()}
         options = self._options(context)
         transcript = Transcript()
         holder = Holder(context)
@@ -205,42 +207,44 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
             nonlocal transcript
             transcript = Transcript()
             # ADK hands all files over with each run: what the code made of one since is kept.
-            new = {p: c for p, c in contents.items() if session.sent.get(p) != digests[p]}
-            cell_options: Options = {**options, "files": new}
-            result = transcript.read(python.execute(given.code, **cell_options))
+            new = [file for path, file in sent.items() if session.sent.get(path) != file]
+            known = {**session.known, **sent}
+            cell_options: Options = {
+                **options,
+                "files": {file.path: contents[file.path] for file in new},
+                "known_files": [*known.values()][-_MAX_KNOWN:],
+            }
+            execution = python.execute(given.code, **cell_options)
+            result = transcript.read(execution, session.runs + 1)
             if not isinstance(result.outcome, NotStarted):
-                session.take_in({path: digests[path] for path in new})
+                session.take_in(new)
             return result
 
         with session.turn(self._longest_turn()):
-            result, notice = session.run(partial(self._sandbox, client, execution_id), cell)
-            run = self._told(result, transcript.text, session.known, transcript.pictures)
-            session.told({file.path: files.digest(file.content) for file in result.files})
+            is_new = session.runs == 0
+            make_sandbox = partial(self._sandbox, execution_id=execution_id)
+            result, notice = session.run(client, make_sandbox, cell, self._longest_turn())
+            run = self._told(result, transcript.text, transcript.pictures)
+            session.told(KnownFile.of(file.path, file.content) for file in result.files)
+            lost_before = holder.change_to(self._connection.name, is_new=is_new)
         run.is_cell = True
-        run.notice = "\n".join(filter(None, [holder.change_to(self._connection.name), notice]))
+        run.notice = "\n".join(filter(None, [lost_before, notice]))
         return run
 
     def _told(
-        self,
-        result: Result,
-        stdout: str,
-        known: Mapping[str, bytes],
-        pictures: Sequence[tuple[str, bytes]] = (),
+        self, result: Result, stdout: str, pictures: Sequence[tuple[str, bytes]] = ()
     ) -> reply.Run:
-        """A run with those of its files that are news."""
-        returned = {file.path for file in result.files}
+        """A run with its files, which are news: what is known does not come."""
         news = [
             (file.path, file.content)
-            for file in files.changed(result.files, known)
-            if self.output_paths is not None or not files.is_hidden(file.path)
+            for file in result.files
+            if self.output_paths is not None or not files.is_compiled(file.path)
         ]
-        # Known files count, too, where they do not fit: they are none that somebody misses.
-        left_out = result.usage.output_files_omitted - len(known.keys() - returned)
         return reply.Run(
             result,
             stdout,
             files=files.as_artifacts([*news, *pictures]),
-            left_out=max(0, left_out),
+            left_out=result.usage.output_files_omitted,
         )
 
     # What is asked for
@@ -253,7 +257,7 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
         if self.output_file_bytes is not None:
             options["output_file_bytes"] = self.output_file_bytes
         if invocation_id := _text(context, "invocation_id"):
-            options["labels"] = {_INVOCATION: invocation_id[:_MAX_LABEL]}
+            options["labels"] = {_INVOCATION: _label(invocation_id)}
         return options
 
     def _pool(self) -> str:
@@ -273,7 +277,7 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
             pool=self._pool(),
             lifetime=self.lifetime_seconds,
             idle_timeout=self.idle_timeout_seconds,
-            labels={_SESSION: execution_id[:_MAX_LABEL]},
+            labels={_SESSION: _label(execution_id)},
             queue_timeout=self.queue_timeout_seconds,
         )
 
@@ -281,13 +285,22 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
         """Seconds that one run of a session may take."""
         return (self.timeout_seconds or 300) + (self.queue_timeout_seconds or 0) + _MARGIN
 
-    def _connect(self) -> Client:
+    def _use(self) -> tuple[Client, Sessions]:
         token = self.token.get_secret_value() if self.token is not None else None
-        return Client(self.address, token=token, token_file=self.token_file, tls=self.tls)
+
+        def connect() -> Client:
+            return Client(self.address, token=token, token_file=self.token_file, tls=self.tls)
+
+        return self._connection.use((self.address, token, self.token_file, self.tls), connect)
 
 
 def _contents(given: Sequence[File]) -> dict[str, bytes]:
     return {files.relative(file.name): files.input_content(file) for file in given}
+
+
+def _label(text: str) -> str:
+    """What the server takes as a label's value."""
+    return "".join(c if c.isprintable() else "_" for c in text)[:_MAX_LABEL]
 
 
 def _text(context: InvocationContext, name: str) -> str:

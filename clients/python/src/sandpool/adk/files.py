@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from mimetypes import MimeTypes
 from typing import Final
 
 from google.adk.code_executors.code_execution_utils import File
 
-from ..results import Display, OutputFile
+from ..results import Display
 
 EVERYTHING: Final = ("**",)
 
@@ -46,24 +45,14 @@ def input_content(file: File) -> bytes:
         return file.content.encode()
 
 
-def digest(content: bytes) -> bytes:
-    """What tells one content from another."""
-    return hashlib.sha256(content).digest()
-
-
 def relative(path: str) -> str:
     """A path as the server tells it: relative to the working directory."""
     return posixpath.relpath(posixpath.join("/workspace", path), "/workspace")
 
 
-def is_hidden(path: str) -> bool:
-    """Whether it is nothing that a program leaves for somebody: .cache/x, __pycache__/y."""
-    return any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
-
-
-def changed(files: Sequence[OutputFile], known: Mapping[str, bytes]) -> list[OutputFile]:
-    """Those whose content is not what is known of their path."""
-    return [file for file in files if known.get(file.path) != digest(file.content)]
+def is_compiled(path: str) -> bool:
+    """Whether it is nothing that a program leaves for somebody, but Python itself."""
+    return "__pycache__" in path.split("/")
 
 
 def picture(display: Display) -> tuple[str, bytes] | None:

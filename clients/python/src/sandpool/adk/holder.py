@@ -1,4 +1,4 @@
-"""Which process has the state of a session, noted in ADK's own session.
+"""Who has the state of a session, noted in ADK's own session.
 
 An agent that was started again, or another one of its replicas, has the session and not its state.
 """
@@ -10,11 +10,15 @@ from typing import Any, Final
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.code_executors.code_executor_context import CodeExecutorContext
 
+from .connection import is_here
+
 _KEY: Final = "sandpool_state_holder"
+_NAMES: Final = 16
+"""Executors of one session that are noted: beyond it, the first one is forgotten."""
 
 
 class Holder:
-    """Who ran the session's code before."""
+    """Which executors have run the session's code: agents of one session may have one each."""
 
     def __init__(self, context: InvocationContext) -> None:
         state = getattr(getattr(context, "session", None), "state", None)
@@ -23,12 +27,27 @@ class Holder:
         kept = CodeExecutorContext(state) if state else None
         self._noted: dict[str, Any] = getattr(kept, "_context", {})
 
-    def change_to(self, name: str) -> str:
-        """Notes who has run code now; returns a notice if it was somebody else before, or ""."""
-        before, self._noted[_KEY] = self._noted.get(_KEY), name
-        if before in (None, name):
-            return ""
-        return (
-            "Earlier code of this session ran in another process of the agent: its variables and "
-            "files are not here."
-        )
+    def change_to(self, name: str, *, is_new: bool) -> str:
+        """Notes who has run code now, as `Connection.name`, with a session that `is_new` to it.
+
+        Returns a notice if what earlier code has left is lost, or "".
+        """
+        names: list[str] = list(self._noted.get(_KEY, ()))
+        if name in names:
+            lost = _GIVEN_UP if is_new else ""
+        else:
+            # Another one of this process has its own state, and keeps it.
+            lost = _ELSEWHERE if names and not any(map(is_here, names)) else ""
+        others = [] if lost else [other for other in names if other != name]
+        self._noted[_KEY] = [*others, name][-_NAMES:]
+        return lost
+
+
+_ELSEWHERE: Final = (
+    "Earlier code of this session ran in another process of the agent: its variables and files are "
+    "not here."
+)
+_GIVEN_UP: Final = (
+    "The session was not used for so long that others have taken its place: variables and files of "
+    "earlier code are lost."
+)

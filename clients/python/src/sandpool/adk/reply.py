@@ -14,6 +14,7 @@ from typing import Final, Literal
 from google.adk.code_executors.code_execution_utils import CodeExecutionResult, File
 
 from ..outcomes import (
+    Cancelled,
     DiskLimit,
     Exited,
     NotStarted,
@@ -128,9 +129,12 @@ def _exit_code(outcome: Outcome) -> int:
 def _remarks(run: Run) -> list[str]:
     remarks = []
     if run.is_cell and not run.keeps_variables and not isinstance(run.result.outcome, SandboxLost):
+        # Who cancels may have ended the sandbox with all that was in it.
+        kept = not isinstance(run.result.outcome, Cancelled)
+        files = "files are still there" if kept else "and files may be"
         remarks.append(
-            "The session's Python ended with this code: all variables are lost, files are still "
-            "there. The next code runs in a new Python."
+            f"The session's Python ended with this code: all variables are lost, {files}. "
+            "The next code runs in a new Python."
         )
     if run.left_out:
         remarks.append(

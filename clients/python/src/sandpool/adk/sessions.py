@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from .._sync.client import Client
 from .._sync.sandbox import Context, Sandbox
-from ..errors import FailedPrecondition, NotFound, ServiceError
+from ..errors import FailedPrecondition, InvalidArgument, NotFound, SandpoolError, ServiceError
 from ..outcomes import LostCause, SandboxLost
+from ..requests import KnownFile
 from ..results import Result
 
 _MAX_SESSIONS: Final = 10_000
 """Sessions that are remembered: beyond it, the one that was used longest ago is forgotten."""
 _DELETIONS: Final = 8
 """Sandboxes that are deleted at once."""
+_MAKING: Final = 30.0
+"""Seconds that an executor which is closed waits for a sandbox that is being made."""
 
 
 class SessionBusy(Exception):
@@ -30,23 +35,32 @@ class Session:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
+        self._client: Client | None = None
+        self._closed: Client | None = None
         self._sandbox: Sandbox | None = None
         self._context: Context | None = None
-        self._extend_at = 0.0
+        self._life = _Life(0.0)
         self._notice = ""
-        self.sent: Mapping[str, bytes] = {}
-        """Digests of the input files that were written to its sandbox, by path."""
-        self.known: Mapping[str, bytes] = {}
-        """Digests of the files that are no news: those that were sent, or told before."""
+        self.runs = 0
+        """How many have ended."""
+        self.sent: dict[str, KnownFile] = {}
+        """The input files that were written to its sandbox, by path."""
+        self.known: dict[str, KnownFile] = {}
+        """The files that are no news: those that were sent, or told before."""
 
-    def take_in(self, files: Mapping[str, bytes]) -> None:
-        """Input files were written: digests by path."""
-        self.sent = {**self.sent, **files}
-        self.known = {**self.known, **files}
+    @property
+    def is_used(self) -> bool:
+        """Whether it is somebody's turn."""
+        return self._turn.locked()
 
-    def told(self, files: Mapping[str, bytes]) -> None:
-        """All files that there are, so far as they came: digests by path."""
-        self.known = {**self.sent, **files}
+    def take_in(self, files: Iterable[KnownFile]) -> None:
+        """Input files were written."""
+        for file in files:
+            self.sent[file.path] = self.known[file.path] = file
+
+    def told(self, files: Iterable[KnownFile]) -> None:
+        """Files have come back."""
+        self.known.update((file.path, file) for file in files)
 
     @contextlib.contextmanager
     def turn(self, timeout: float) -> Iterator[None]:
@@ -59,9 +73,13 @@ class Session:
             self._turn.release()
 
     def run(
-        self, make_sandbox: Callable[[], Sandbox], cell: Callable[[Context], Result]
+        self,
+        client: Client,
+        make_sandbox: Callable[[Client], Sandbox],
+        cell: Callable[[Context], Result],
+        longest: float,
     ) -> tuple[Result, str]:
-        """Runs a cell, in a new Python if the one before is gone.
+        """Runs a cell of at most `longest` seconds, in a new Python if the one before is gone.
 
         Returns its result, and what was lost since the run before, or "". A cell that was lost
         after its start is not run again: it may be what killed the sandbox, and its result tells.
@@ -69,7 +87,9 @@ class Session:
         """
         for is_last in (False, True):
             try:
-                result = cell(self._ready(make_sandbox))
+                sandbox, python = self._ready(client, make_sandbox, longest)
+                with _used(sandbox, longest):
+                    result = cell(python)
             except (NotFound, FailedPrecondition) as error:
                 # Refused, so nothing ran. Without a sandbox it was the making of one.
                 if is_last or self._sandbox is None:
@@ -78,38 +98,50 @@ class Session:
                 continue
             if isinstance(result.outcome, SandboxLost):
                 self._forget("")
+                _delete(sandbox)  # To the server it may live, and count as one of the caller's.
                 if result.outcome.cause is LostCause.BEFORE_START and not is_last:
                     self._notice = _sandbox_notice(result.outcome.reason)
                     continue
             elif result.context_ended:
                 self._context = None
             break
+        self.runs += 1
         notice, self._notice = self._notice, ""
         return result, notice
 
-    def delete(self) -> None:
-        """Ends its sandbox with all that runs in it."""
+    def delete(self, client: Client) -> None:
+        """Ends its sandbox with all that runs in it. With this client, nothing runs any more."""
+        self._closed = client
         sandbox = self._sandbox
         if sandbox is not None:
-            self._forget(_sandbox_notice("the executor was closed"))
-            with contextlib.suppress(ServiceError):  # It ends by its idle timeout, too.
-                sandbox.delete()
+            _delete(sandbox)
+        # Whoever makes one just now has made it when their turn is over.
+        with contextlib.suppress(SessionBusy), self.turn(_MAKING):
+            made = self._sandbox
+            if made is not None:
+                self._forget(_sandbox_notice("the executor was closed"))
+                if made is not sandbox:
+                    _delete(made)
 
-    def _ready(self, make_sandbox: Callable[[], Sandbox]) -> Context:
+    def _ready(
+        self, client: Client, make_sandbox: Callable[[Client], Sandbox], longest: float
+    ) -> tuple[Sandbox, Context]:
+        if self._closed is client:
+            raise SandpoolError("the executor was closed")
+        if self._client is not client:
+            if self._sandbox is not None:  # Of one that was closed while this one could not be had.
+                self._forget(_sandbox_notice("the executor was closed"))
+            self._client = client
         if self._sandbox is None:
-            self._sandbox = make_sandbox()
-            self._extend_at = time.monotonic() + _lifetime(self._sandbox) / 2
-        elif time.monotonic() > self._extend_at:
-            self._extend(self._sandbox)
+            self._sandbox = make_sandbox(client)
+            lifetime = self._sandbox.expire_time - self._sandbox.create_time
+            self._life = _Life(lifetime.total_seconds())
+            if self._closed is client:  # Meanwhile. Whoever has closed it waits to delete this one.
+                raise SandpoolError("the executor was closed")
+        self._life.prolong(self._sandbox, longest)
         if self._context is None:
             self._context = self._sandbox.context()
-        return self._context
-
-    def _extend(self, sandbox: Sandbox) -> None:
-        """A session that goes on has its sandbox for as long as the server allows."""
-        self._extend_at = time.monotonic() + _lifetime(sandbox) / 2
-        with contextlib.suppress(ServiceError):  # Past the pool's named.max_lifetime.
-            sandbox.extend(_lifetime(sandbox))
+        return self._sandbox, self._context
 
     def _lose(self, error: ServiceError) -> None:
         if isinstance(error, NotFound):
@@ -127,8 +159,58 @@ class Session:
         self._notice = notice
 
 
-def _lifetime(sandbox: Sandbox) -> float:
-    return (sandbox.expire_time - sandbox.create_time).total_seconds()
+class _Life:
+    """How long a sandbox lives: a session that goes on has it for as long as the server allows."""
+
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
+        self._refused = math.inf
+        """So much was once: there is never as much again."""
+        self._end = time.monotonic() + lifetime
+
+    def prolong(self, sandbox: Sandbox, longest: float) -> None:
+        """Asks for more where less than half is left, or less than a run may take."""
+        left = self._end - time.monotonic()
+        if left > max(self._lifetime / 2, longest):
+            return
+        wanted = max(self._lifetime, longest)
+        while wanted > max(left, 1.0):
+            if wanted < self._refused:
+                try:
+                    sandbox.extend(wanted)
+                except InvalidArgument:  # Past the pool's named.max_lifetime.
+                    self._refused = wanted
+                except ServiceError:
+                    return  # What is wrong is told by what comes next.
+                else:
+                    self._end = time.monotonic() + wanted
+                    return
+            wanted /= 2
+
+
+@contextlib.contextmanager
+def _used(sandbox: Sandbox, longest: float) -> Iterator[None]:
+    """A sandbox in which silent code runs is not idle, though to the server it is."""
+    if sandbox.idle_timeout > longest:
+        yield
+        return
+    is_over = threading.Event()
+
+    def use() -> None:
+        while not is_over.wait(sandbox.idle_timeout / 3):
+            with contextlib.suppress(SandpoolError):
+                sandbox.extend(1.0)  # Which it has anyway. Asking counts as use.
+
+    threading.Thread(target=use, name="sandpool-in-use", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _delete(sandbox: Sandbox) -> None:
+    with contextlib.suppress(SandpoolError):  # It ends by its idle timeout, too.
+        sandbox.delete()
 
 
 def _sandbox_notice(reason: str) -> str:
@@ -150,14 +232,15 @@ class Sessions:
         with self._lock:
             session = self._by_key.setdefault(key, Session())
             self._by_key.move_to_end(key)
-            # Its sandbox, if it still has one, ends by its idle timeout.
             if len(self._by_key) > _MAX_SESSIONS:
-                self._by_key.popitem(last=False)
+                # Its sandbox, if it still has one, ends by its idle timeout.
+                unused = (key for key, session in self._by_key.items() if not session.is_used)
+                del self._by_key[next(unused)]  # At the latest this one's.
             return session
 
-    def delete(self) -> None:
-        """Ends all of their sandboxes."""
+    def delete(self, client: Client) -> None:
+        """Ends all of their sandboxes, as `Session.delete`."""
         with self._lock:
             sessions = list(self._by_key.values())
         with ThreadPoolExecutor(_DELETIONS) as threads:
-            list(threads.map(Session.delete, sessions))
+            list(threads.map(lambda session: session.delete(client), sessions))

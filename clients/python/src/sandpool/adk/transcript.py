@@ -20,8 +20,8 @@ class Transcript:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
 
-    def read(self, execution: Execution) -> Result:
-        """Reads an execution to its end."""
+    def read(self, execution: Execution, number: int) -> Result:
+        """Reads an execution to its end, the one of this number in its session."""
         with execution:
             for event in execution:
                 if isinstance(event, Stdout):
@@ -29,8 +29,7 @@ class Transcript:
                 elif isinstance(event, Display):
                     self._show(event)
             result = execution.result()
-        number = result.execution_count
-        # Numbered by their cell: a session has many, and each figure is its own artifact.
+        # Numbered by their run: a session has many, and each figure is its own artifact.
         self.pictures = [(f"figure-{number}-{name}", content) for name, content in self.pictures]
         self._parts.append(self._decoder.decode(b"", final=True))
         return result
