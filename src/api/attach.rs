@@ -17,7 +17,7 @@ use super::{
     translate::{outcome, terminal},
 };
 use crate::{
-    dispatch::{Reader, Record, Summary, Told, Update},
+    dispatch::{NotSent, Reader, Record, Summary, Told, Update},
     proto::v1::{self, write_input_request::Event},
     sandbox::Input,
 };
@@ -91,13 +91,8 @@ impl Executions {
         let record = self.dispatcher.execution(caller, &request.execution_id);
         let record = record.map_err(Refusal::from)?;
         let input = input(request.event).map_err(Refusal::from)?;
-        let sent = match record.input() {
-            Some(sender) => sender.send(input).await.is_ok(),
-            None => false,
-        };
-        if !sent {
-            return Err(Refusal::TakesNoInput.into());
-        }
+        let program = record.input().ok_or(Refusal::TakesNoInput)?;
+        program.send(input).await.map_err(not_sent)?;
         Ok(Response::new(v1::WriteInputResponse {}))
     }
 
@@ -131,6 +126,16 @@ fn place(summary: &Summary) -> String {
     let since = summary.created_at.duration_since(SystemTime::UNIX_EPOCH);
     let nanos = since.unwrap_or(Duration::ZERO).as_nanos();
     format!("{nanos:032x}.{}", summary.execution_id)
+}
+
+/// As what it is refused.
+pub(super) fn not_sent(why: NotSent) -> Refusal {
+    match why {
+        NotSent::Ended => Refusal::TakesNoInput,
+        NotSent::StdinNotOpen => InputError::StdinNotOpen.into(),
+        NotSent::StdinClosed => InputError::StdinClosed.into(),
+        NotSent::NoTerminal => InputError::NoTerminal.into(),
+    }
 }
 
 fn input(event: Option<Event>) -> Result<Input, InputError> {

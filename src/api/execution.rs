@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{sync::mpsc, task::yield_now, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
@@ -9,7 +10,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming, metadata::Metadata
 use super::{
     Pools,
     access::identity,
-    attach::{tell, told_no_more},
+    attach::{not_sent, tell, told_no_more},
     input::{Accepted, Input as InputOrder},
     sandboxes::pool_of,
     status::Refusal,
@@ -18,15 +19,13 @@ use super::{
     whole::Whole,
 };
 use crate::{
-    dispatch::{Admitted, Dispatcher, Record, Sink, Told},
+    dispatch::{Admitted, Dispatcher, NotSent, ProgramInput, Record, Sink, Told},
     proto::v1::{self, execution_service_server::ExecutionService},
     sandbox::Input,
 };
 
 /// Messages on their way to the client; each carries 1 MiB at most.
 const UPDATES: usize = 2;
-/// Messages from the client that the execution has not taken yet.
-const INPUTS: usize = 4;
 
 /// Runs programs.
 pub struct Executions {
@@ -142,9 +141,9 @@ impl ExecutionService for Executions {
             Admitted::New(admission) if !admission.outlives_its_call() => admission,
             kept => {
                 let record = start_kept(kept);
-                if let Some(to_program) = record.input() {
+                if let Some(program) = record.input() {
                     // Ends with the call.
-                    tokio::spawn(forward_input(messages, order, to_program, refused));
+                    tokio::spawn(forward_input(messages, order, program, refused));
                 }
                 let responses = UntilFinished {
                     stream: tell(record.attach([0; 3], 0)).merge(refusals),
@@ -154,9 +153,9 @@ impl ExecutionService for Executions {
             }
         };
         let (to_client, updates) = mpsc::channel(UPDATES);
-        let (to_program, input) = mpsc::channel(INPUTS);
+        let (program, input) = admission.input();
         // Ends with the call: when the client goes away or the program ends.
-        tokio::spawn(forward_input(messages, order, to_program, refused));
+        tokio::spawn(forward_input(messages, order, program, refused));
         // Owned by the dispatcher, which waits for it or ends it at shutdown.
         let record = admission.record().clone();
         tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
@@ -189,10 +188,8 @@ impl ExecutionService for Executions {
             kept => {
                 let is_new = matches!(kept, Admitted::New(_));
                 let record = start_kept(kept);
-                if let Some(input) = record.input().filter(|_| is_new) {
-                    // There is room for both.
-                    let _ = input.try_send(Input::Data(request.stdin));
-                    let _ = input.try_send(Input::Close);
+                if let Some(program) = record.input().filter(|_| is_new) {
+                    give_all(&program, request.stdin).await;
                 }
                 let mut reader = record.attach([0; 3], 0);
                 while let Some(told) = reader.next().await {
@@ -207,10 +204,8 @@ impl ExecutionService for Executions {
         };
 
         let (to_client, mut updates) = mpsc::channel(UPDATES);
-        let (to_program, input) = mpsc::channel(INPUTS);
-        // There is room for it. The sender is dropped then, which is the end of the input.
-        let _ = to_program.try_send(Input::Data(request.stdin));
-        drop(to_program);
+        let (program, input) = admission.input();
+        give_all(&program, request.stdin).await;
         // When the client goes away, this call's future is dropped, and with it `updates`.
         let record = admission.record().clone();
         tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
@@ -253,14 +248,23 @@ impl ExecutionService for Executions {
     }
 }
 
+/// All the input of a program, for which there is room. One without stdin is given none.
+async fn give_all(program: &ProgramInput, stdin: Bytes) {
+    if !stdin.is_empty() {
+        // What is not taken any more is dropped.
+        let _ = program.send(Input::Data(stdin)).await;
+    }
+    let _ = program.send(Input::Close).await;
+}
+
 /// Starts what is new, and goes on without its call. Whatever is kept of it is read from its record.
 fn start_kept(admitted: Admitted) -> Arc<Record> {
     match admitted {
         Admitted::Known(record) => record,
         Admitted::New(admission) => {
             let record = admission.record().clone();
-            let (to_program, input) = mpsc::channel(INPUTS);
-            record.set_input(to_program);
+            let (program, input) = admission.input();
+            record.set_input(program);
             // Owned by the dispatcher, which waits for it or ends it at shutdown.
             tokio::spawn(admission.run(input, Sink::Kept(record.clone())));
             record
@@ -272,14 +276,14 @@ fn start_kept(admitted: Admitted) -> Arc<Record> {
 async fn forward_input(
     mut messages: Streaming<v1::ExecuteRequest>,
     mut order: InputOrder,
-    to_program: mpsc::Sender<Input>,
+    program: Arc<ProgramInput>,
     refused: mpsc::Sender<Refusal>,
 ) {
     loop {
         let message = tokio::select! {
             message = messages.message() => message,
             // The program has ended: what else comes is dropped.
-            () = to_program.closed() => return,
+            () = program.closed() => return,
         };
         // The end of the client's messages is the end of stdin; an error is a client that has
         // gone, which is seen at the other half of the call, too.
@@ -296,8 +300,13 @@ async fn forward_input(
                 return;
             }
         };
-        if to_program.send(input).await.is_err() {
-            return;
+        match program.send(input).await {
+            Ok(()) => {}
+            Err(NotSent::Ended) => return,
+            Err(error) => {
+                let _ = refused.send(not_sent(error)).await;
+                return;
+            }
         }
     }
 }

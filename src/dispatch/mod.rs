@@ -39,7 +39,7 @@ pub use self::{
         TooManySandboxes,
     },
     provision::SandboxProvision,
-    record::{OutputStream, Reader, Record, Sink, Summary, Told},
+    record::{NotSent, OutputStream, ProgramInput, Reader, Record, Sink, Summary, Told},
     run::{Admission, Admitted, Refused, Request, Update},
 };
 use crate::{

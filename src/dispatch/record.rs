@@ -5,10 +5,11 @@
 //! newest of its output is kept.
 //!
 //! - `kept`: the newest of a stream; `displays`, `files`: the same of what cells show, and of output files
-//! - `reader`: who reads it; `sink`: where what is kept comes from
+//! - `reader`: who reads it; `sink`: where what is kept comes from; `input`: what may be sent to its program
 
 mod displays;
 mod files;
+mod input;
 mod kept;
 mod reader;
 mod sink;
@@ -23,12 +24,13 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 
 use self::{displays::KeptDisplays, files::KeptFiles, kept::Kept};
 pub use self::{
+    input::{NotSent, ProgramInput},
     reader::{Reader, Told},
     sink::Sink,
 };
@@ -36,7 +38,7 @@ use super::Finished;
 use crate::{
     backend::SandboxId,
     execution::{CodeError, Display},
-    sandbox::{Event, Input},
+    sandbox::Event,
 };
 
 /// How long a program is paused for a reader who has gone, and may come again.
@@ -92,7 +94,7 @@ pub struct Record {
     keep: Option<Duration>,
     /// Bytes of each stream that are kept.
     kept: usize,
-    input: Mutex<Option<mpsc::Sender<Input>>>,
+    input: Mutex<Option<Arc<ProgramInput>>>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -182,13 +184,13 @@ impl Record {
     }
 
     /// Where input goes from now on, until the end.
-    pub fn set_input(&self, input: mpsc::Sender<Input>) {
+    pub fn set_input(&self, input: Arc<ProgramInput>) {
         *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Some(input);
     }
 
     /// Where input goes; none once it has ended, or where input is its call's alone.
     #[must_use]
-    pub fn input(&self) -> Option<mpsc::Sender<Input>> {
+    pub fn input(&self) -> Option<Arc<ProgramInput>> {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
         input.clone()
     }

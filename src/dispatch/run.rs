@@ -15,7 +15,7 @@ use super::{
     known::{AlreadyExists, Begun, Claim},
     named::{NamedSandbox, SandboxBusy, TooManySandboxes},
     provision::SandboxProvision,
-    record::{NewRecord, Record, Sink},
+    record::{NewRecord, ProgramInput, Record, Sink},
 };
 use crate::{
     execution::{LostCause, Outcome, Program, Spec, Usage},
@@ -290,6 +290,13 @@ impl Admission {
     #[must_use]
     pub fn outlives_its_call(&self) -> bool {
         self.record().outlives_its_call()
+    }
+
+    /// The way to its program, and what [`Admission::run`] takes of that.
+    #[must_use]
+    pub fn input(&self) -> (Arc<ProgramInput>, mpsc::Receiver<Input>) {
+        let (input, taken) = ProgramInput::new(&self.request.spec);
+        (Arc::new(input), taken)
     }
 
     /// Runs the program. Ends once its updates have been taken, or nobody wants them: then the program is

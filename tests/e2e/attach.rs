@@ -236,6 +236,46 @@ async fn signals_and_sizes_are_written_too() {
 }
 
 #[tokio::test]
+async fn input_that_no_program_would_get_is_refused() {
+    let (_server, client) = main_pool().await;
+    let (deaf, open) = (id("deaf"), id("open"));
+    let refused = async |id: &str, event: Write, text: &str| {
+        let status = client.write_input(id, event).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(text), "{status}");
+    };
+    let resize = || {
+        Write::Resize(v1::Terminal {
+            rows: 50,
+            columns: 132,
+        })
+    };
+    let close = || Write::CloseStdin(v1::CloseStdin {});
+    let program = bash("echo ready; cat; sleep 1000").keep(HOUR);
+    let mut without = program.clone().id(&deaf).start(&client).await;
+    without.until_stdout("ready").await;
+    refused(&deaf, Write::Stdin("x".into()), "set start.stdin_open").await;
+    refused(&deaf, resize(), "without a terminal").await;
+    client.write_input(&deaf, close()).await.unwrap();
+
+    let mut with = program.id(&open).stdin_open().start(&client).await;
+    with.until_stdout("ready").await;
+    with.send("own\n").await;
+    with.until_stdout("own").await;
+    // By whoever comes first, and for all.
+    client.write_input(&open, close()).await.unwrap();
+    client.write_input(&open, close()).await.unwrap();
+    refused(&open, Write::Stdin("x".into()), "came after close_stdin").await;
+    with.send("more\n").await;
+    let (_, status) = with.fails().await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    for id in [&deaf, &open] {
+        let kill = Write::Signal(v1::Signal { number: 9 });
+        client.write_input(id, kill).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn executions_are_listed_by_sandbox_and_bad_input_is_refused() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;

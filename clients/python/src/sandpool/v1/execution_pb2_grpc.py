@@ -106,7 +106,8 @@ class ExecutionServiceServicer(object):
 
     def WriteInput(self, request, context):
         """Input, a signal or a resize for an execution that goes on without its call (keep_after_disconnect):
-        FAILED_PRECONDITION for others, and once it has ended.
+        FAILED_PRECONDITION for others, and once it has ended. INVALID_ARGUMENT for stdin that is not open or was
+        closed, and for the size of a terminal that it has not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
