@@ -26,16 +26,23 @@ use std::{
     io::{self, IsTerminal},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
 use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
 use self::{session::Session, stdin::Watched, tools::Tools};
 use super::{client::ServerArgs, exit_code};
+
+/// How long answers that are not written yet may take after the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(super) struct McpArgs {
@@ -84,14 +91,25 @@ async fn serve(args: McpArgs) -> Result<(), McpError> {
     let tools = Tools::new(session.clone(), !args.no_structured_content);
     let (reader, writer) = stdio_pipes();
     let reader = Watched::new(reader, end.clone());
-    let served = match tools.serve_with_ct((reader, writer), end).await {
-        Ok(running) => running.waiting().await.map(drop).map_err(McpError::from),
-        Err(ServerInitializeError::Cancelled | ServerInitializeError::ConnectionClosed(_)) => {
-            Ok(())
+    let serving = async {
+        match tools.serve_with_ct((reader, writer), end.clone()).await {
+            Ok(running) => running.waiting().await.map(drop).map_err(McpError::from),
+            Err(ServerInitializeError::Cancelled | ServerInitializeError::ConnectionClosed(_)) => {
+                Ok(())
+            }
+            // Its own words have the message in them.
+            Err(ServerInitializeError::ExpectedInitializeRequest(_)) => Err(McpError::NoInitialize),
+            Err(error) => Err(McpError::Handshake(Box::new(error))),
         }
-        // Its own words have the message in them.
-        Err(ServerInitializeError::ExpectedInitializeRequest(_)) => Err(McpError::NoInitialize),
-        Err(error) => Err(McpError::Handshake(Box::new(error))),
+    };
+    let too_late = async {
+        end.cancelled().await;
+        sleep(LAST_ANSWERS).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        // The SDK waits for a client that does not read for as long as it likes.
+        () = too_late => Ok(()),
     };
     session.close().await;
     served

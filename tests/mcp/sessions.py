@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -112,6 +113,10 @@ class Wire:
             stderr=subprocess.PIPE,
             text=True,
         )
+        # Whoever waits for an answer that does not come is told so.
+        hang = threading.Timer(PATIENCE, self.process.kill)
+        hang.daemon = True
+        hang.start()
         if not initialize:
             return
         client = {"name": "test", "version": "1"}
