@@ -52,6 +52,7 @@ pub(super) async fn create(session: &Session, call: CreateSandbox) -> Result<Ans
         queue_timeout: None,
     };
     let mut client = SandboxServiceClient::new(session.connection().await?);
+    session.will_make();
     let sandbox = match client.create_sandbox(request).await {
         Ok(created) => created.into_inner(),
         Err(status) => return Err(session.trouble(status).await),

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     error::Error,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,8 @@ pub(super) struct Session {
     id: String,
     connection: sync::Mutex<Option<Connection>>,
     contexts: Mutex<HashMap<String, Slot>>,
+    /// Whether a sandbox or a context may be there that is the session's.
+    makes: AtomicBool,
 }
 
 impl Session {
@@ -47,6 +52,7 @@ impl Session {
             id: format!("{:016x}", rand::random::<u64>()),
             connection: sync::Mutex::default(),
             contexts: Mutex::default(),
+            makes: AtomicBool::new(false),
         }
     }
 
@@ -58,6 +64,11 @@ impl Session {
     /// What the session's own sandboxes are labelled with.
     pub(super) fn labels(&self) -> HashMap<String, String> {
         [(LABEL.to_owned(), self.id.clone())].into()
+    }
+
+    /// There will be something to delete at the end: said before it is asked for, since an answer may be lost.
+    pub(super) fn will_make(&self) {
+        self.makes.store(true, Ordering::Relaxed);
     }
 
     /// Says so at once if there is no server; calls will try again.
@@ -107,6 +118,7 @@ impl Session {
             ..CreateContextRequest::default()
         };
         let mut client = SandboxServiceClient::new(self.connection().await?);
+        self.will_make();
         match client.create_context(request).await {
             Ok(created) => Ok(slot.insert(created.into_inner().context_id).clone()),
             Err(status) => {
@@ -128,13 +140,11 @@ impl Session {
 
     /// Deletes the session's sandboxes, and its contexts in those of others.
     pub(super) async fn close(&self) {
-        let delete = async {
-            // Without a connection nothing was made.
-            match self.connection.lock().await.clone() {
-                Some(connection) => self.delete_all(connection).await,
-                None => Ok(()),
-            }
-        };
+        if !self.makes.load(Ordering::Relaxed) {
+            return;
+        }
+        // Over a connection of its own: that of the calls may have broken.
+        let delete = async { self.delete_all(self.server.connect().await?).await };
         match timeout(CLOSE_TIMEOUT, delete).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
