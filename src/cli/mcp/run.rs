@@ -44,20 +44,21 @@ pub(super) async fn code(
         return Ok(of_program(ran, &outcome, &finished));
     }
     let sandbox_id = spec.sandbox_id.clone();
-    spec.context_id = session.context(&sandbox_id).await?;
+    let context_id = session.context(&sandbox_id).await?;
+    spec.context_id.clone_from(&context_id);
     match execute(session, spec, call.stdin, progress).await {
         Ok((ran, outcome, finished)) => {
             if finished.context_ended {
-                session.forget_context(&sandbox_id);
+                session.forget_context(&sandbox_id, &context_id).await;
             }
             Ok(of_program(ran, &outcome, &finished))
         }
         Err(Trouble::Refused(status)) if status.code() == Status::FailedPrecondition => {
-            session.forget_context(&sandbox_id);
+            session.forget_context(&sandbox_id, &context_id).await;
             Err(Trouble::StateGone(printable(status.message())))
         }
         Err(Trouble::Refused(status)) if status.code() == Status::NotFound => {
-            session.forget_context(&sandbox_id);
+            session.forget_context(&sandbox_id, &context_id).await;
             Err(Trouble::Refused(status))
         }
         Err(trouble) => Err(trouble),

@@ -88,7 +88,7 @@ pub(super) async fn delete(session: &Session, call: DeleteSandbox) -> Result<Ans
     if let Err(status) = client.delete_sandbox(request).await {
         return Err(session.trouble(status).await);
     }
-    session.forget_context(&call.sandbox_id);
+    session.forget_sandbox(&call.sandbox_id);
     let words = format!("{} is deleted", printable(&call.sandbox_id));
     let answer = DeletedAnswer {
         sandbox_id: call.sandbox_id,

@@ -109,8 +109,8 @@ impl Session {
             .entry(sandbox_id.to_owned())
             .or_default()
             .clone();
-        let mut slot = slot.lock().await;
-        if let Some(context_id) = &*slot {
+        let mut held = slot.lock().await;
+        if let Some(context_id) = &*held {
             return Ok(context_id.clone());
         }
         let request = CreateContextRequest {
@@ -120,17 +120,44 @@ impl Session {
         let mut client = SandboxServiceClient::new(self.connection().await?);
         self.will_make();
         match client.create_context(request).await {
-            Ok(created) => Ok(slot.insert(created.into_inner().context_id).clone()),
+            Ok(created) => Ok(held.insert(created.into_inner().context_id).clone()),
             Err(status) => {
-                self.slots().remove(sandbox_id);
+                drop(held);
+                self.drop_unused(sandbox_id, &slot);
                 Err(self.trouble(status).await)
             }
         }
     }
 
-    /// The next cell of this sandbox gets a new context.
-    pub(super) fn forget_context(&self, sandbox_id: &str) {
+    /// The next cell of this sandbox gets a new context, unless it has another one than this already.
+    pub(super) async fn forget_context(&self, sandbox_id: &str, context_id: &str) {
+        let Some(slot) = self.slots().get(sandbox_id).cloned() else {
+            return;
+        };
+        let mut held = slot.lock().await;
+        if held.as_deref() == Some(context_id) {
+            *held = None;
+            drop(held);
+            self.drop_unused(sandbox_id, &slot);
+        }
+    }
+
+    /// Of a sandbox that is gone.
+    pub(super) fn forget_sandbox(&self, sandbox_id: &str) {
         self.slots().remove(sandbox_id);
+    }
+
+    /// Sandboxes that are gone, or never were, leave nothing. Whoever waits for the slot keeps it: what is put into
+    /// one that the map does not have would be lost.
+    fn drop_unused(&self, sandbox_id: &str, slot: &Slot) {
+        let mut slots = self.slots();
+        let is_ours = slots
+            .get(sandbox_id)
+            .is_some_and(|it| Arc::ptr_eq(it, slot));
+        // The map's, and the caller's.
+        if is_ours && Arc::strong_count(slot) == 2 {
+            slots.remove(sandbox_id);
+        }
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<String, Slot>> {
@@ -191,5 +218,48 @@ impl Session {
             }
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    fn session() -> Session {
+        let server = Line::try_parse_from(["mcp"]).unwrap().server;
+        Session::new(server, String::new())
+    }
+
+    fn slot(session: &Session, context_id: &str) -> Slot {
+        let slot = Slot::new(sync::Mutex::new(Some(context_id.to_owned())));
+        session.slots().insert("s".to_owned(), slot.clone());
+        slot
+    }
+
+    #[tokio::test]
+    async fn only_the_context_that_has_ended_is_forgotten() {
+        let session = session();
+        drop(slot(&session, "new"));
+        session.forget_context("s", "old").await;
+        assert_eq!(session.context("s").await.unwrap(), "new");
+        session.forget_context("s", "new").await;
+        assert!(session.slots().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_another_cell_waits_for_is_kept() {
+        let session = session();
+        let waits = slot(&session, "a");
+        session.forget_context("s", "a").await;
+        assert!(Arc::ptr_eq(&session.slots()["s"], &waits));
+        assert!(waits.lock().await.is_none());
     }
 }
