@@ -1,7 +1,8 @@
 //! `sandpool mcp`: sandboxes as tools of the Model Context Protocol, over standard input and output.
 //!
 //! - `tools`: which tools there are, and which of them a call means; `arguments`: what they take
-//! - `session`: the connection to the server, and what ends with the session; `stdin`: its end
+//! - `session`: the connection to the server, and what ends with the session; `stdin`: its end;
+//!   `log`: standard error
 //! - `run`: programs as tools; `execute`: one of them until its end; `progress`: what is told meanwhile
 //! - `outcome`, `excerpt`, `images`, `answer`: what is told of it afterwards, and how much
 //! - `sandboxes`, `files`: the other tools
@@ -13,6 +14,7 @@ mod excerpt;
 mod execute;
 mod files;
 mod images;
+mod log;
 mod outcome;
 mod progress;
 mod run;
@@ -37,8 +39,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
 
-use self::{session::Session, stdin::Watched, tools::Tools};
+use self::{log::Log, session::Session, stdin::Watched, tools::Tools};
 use super::{client::ServerArgs, exit_code};
 
 /// How long answers that are not written yet may take after the end.
@@ -71,22 +76,33 @@ enum McpError {
 
 /// Until the end of standard input, or a signal.
 pub(super) async fn main(args: McpArgs) -> ExitCode {
-    exit_code(serve(args).await)
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => return exit_code(Err(error)),
+    };
+    let served = serve(args, &log).await;
+    if let Err(error) = &served {
+        log.say(error);
+    }
+    log.flush().await;
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
-async fn serve(args: McpArgs) -> Result<(), McpError> {
-    // Standard output is the protocol's.
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_max_level(LevelFilter::WARN)
-        .init();
+async fn serve(args: McpArgs, log: &Log) -> Result<(), McpError> {
+    log_into(log.clone());
     if io::stdin().is_terminal() {
-        eprintln!("sandpool: this speaks MCP with the program that has started it (docs/mcp.md)");
+        log.say("this speaks MCP with the program that has started it (docs/mcp.md)");
     }
     let end = CancellationToken::new();
     end_on_signal(end.clone())?;
-    let session = Arc::new(Session::new(args.server, args.pool.unwrap_or_default()));
+    let session = Arc::new(Session::new(
+        args.server,
+        args.pool.unwrap_or_default(),
+        log.clone(),
+    ));
     tokio::spawn(session.clone().tell_if_away());
     let tools = Tools::new(session.clone(), !args.no_structured_content);
     let (reader, writer) = stdio_pipes();
@@ -113,6 +129,18 @@ async fn serve(args: McpArgs) -> Result<(), McpError> {
     };
     session.close().await;
     served
+}
+
+/// Standard output is the protocol's.
+fn log_into(log: Log) {
+    let levels = Targets::new()
+        .with_default(LevelFilter::WARN)
+        // It warns of each call that is cancelled, or answered with an error.
+        .with_target("rmcp::service", LevelFilter::ERROR);
+    let lines = fmt::layer()
+        .with_writer(move || log.clone())
+        .with_ansi(false);
+    registry().with(lines.with_filter(levels)).init();
 }
 
 /// A second signal does not stop what is done at the end: that has a deadline.

@@ -23,7 +23,12 @@ mod shell;
 mod sources;
 mod table;
 
-use std::{env, future::Future, process::ExitCode};
+use std::{
+    env,
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
@@ -125,7 +130,8 @@ fn exit_code<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            // Whoever would read it may be gone: that is no reason to panic.
+            let _ = writeln!(io::stderr(), "sandpool: {error}");
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,7 @@
 
 import base64
 import fcntl
+import signal
 import struct
 import termios
 import time
@@ -29,3 +30,28 @@ def test_a_client_that_does_not_read_its_answers_does_not_keep_the_session(serve
     wire.process.stdin.close()
     assert wire.process.wait(timeout=PATIENCE) == 0
     assert not any(line.startswith(sandbox) for line in server.shows("sandbox", "list"))
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(server):
+    wire = Wire(server.address)
+    for id in range(1, 1001):
+        wire.call(id, "run_command", command="sleep 1000")
+        wire.send("notifications/cancelled", {"requestId": id})
+        # Each of these is told.
+        wire.process.stdin.write("no JSON " + "." * 200 + "\n")
+    wire.send("ping", {}, id=1001)
+    assert wire.result(1001) == {}
+    wire.process.send_signal(signal.SIGTERM)
+    assert wire.process.wait(timeout=PATIENCE) == 0
+    wire.process.kill()
+
+
+def test_a_log_that_is_closed_ends_nothing(server):
+    wire = Wire(server.address)
+    wire.process.stderr.close()
+    wire.call(1, "run_code", code="#" * (17 << 20))
+    wire.process.stdin.write("no JSON\n")
+    wire.send("ping", {}, id=2)
+    assert wire.result(2) == {}
+    wire.process.stdin.close()
+    assert wire.process.wait(timeout=PATIENCE) == 0

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync, task::JoinSet, time::timeout};
 use tonic::{Code, Status};
 
-use super::trouble::Trouble;
+use super::{log::Log, trouble::Trouble};
 use crate::{
     cli::{
         client::{ClientError, Connection, ServerArgs},
@@ -37,6 +37,7 @@ type Slot = Arc<sync::Mutex<Option<String>>>;
 pub(super) struct Session {
     server: ServerArgs,
     pool: String,
+    log: Log,
     id: String,
     connection: sync::Mutex<Option<Connection>>,
     contexts: Mutex<HashMap<String, Slot>>,
@@ -45,10 +46,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(server: ServerArgs, pool: String) -> Self {
+    pub(super) fn new(server: ServerArgs, pool: String, log: Log) -> Self {
         Self {
             server,
             pool,
+            log,
             id: format!("{:016x}", rand::random::<u64>()),
             connection: sync::Mutex::default(),
             contexts: Mutex::default(),
@@ -74,7 +76,9 @@ impl Session {
     /// Says so at once if there is no server; calls will try again.
     pub(super) async fn tell_if_away(self: Arc<Self>) {
         if let Err(error) = self.connection().await {
-            eprintln!("sandpool: {error}: the tools will say the same until there is one");
+            self.log.say(format_args!(
+                "{error}: the tools will say the same until there is one"
+            ));
         }
     }
 
@@ -172,15 +176,14 @@ impl Session {
         }
         // Over a connection of its own: that of the calls may have broken.
         let delete = async { self.delete_all(self.server.connect().await?).await };
-        match timeout(CLOSE_TIMEOUT, delete).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                eprintln!("sandpool: sandboxes of this session may be left: {error}");
-            }
-            Err(_) => eprintln!(
-                "sandpool: sandboxes of this session may be left: deleting them took too long"
-            ),
-        }
+        let left = match timeout(CLOSE_TIMEOUT, delete).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "deleting them took too long".to_owned(),
+        };
+        self.log.say(format_args!(
+            "sandboxes of this session may be left: {left}"
+        ));
     }
 
     async fn delete_all(&self, connection: Connection) -> Result<(), ClientError> {
@@ -235,7 +238,7 @@ mod tests {
 
     fn session() -> Session {
         let server = Line::try_parse_from(["mcp"]).unwrap().server;
-        Session::new(server, String::new())
+        Session::new(server, String::new(), Log::start().unwrap())
     }
 
     fn slot(session: &Session, context_id: &str) -> Slot {

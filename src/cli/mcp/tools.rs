@@ -238,7 +238,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::client::ServerArgs;
+    use crate::cli::{client::ServerArgs, mcp::log::Log};
 
     #[derive(Parser)]
     struct Line {
@@ -248,7 +248,8 @@ mod tests {
 
     fn tools(structured: bool) -> Vec<Tool> {
         let server = Line::try_parse_from(["mcp"]).unwrap().server;
-        let session = Arc::new(Session::new(server, String::new()));
+        let log = Log::start().unwrap();
+        let session = Arc::new(Session::new(server, String::new(), log));
         Tools::new(session, structured).list().unwrap()
     }
 
