@@ -1,7 +1,7 @@
 //! `sandpool mcp`: sandboxes as tools of the Model Context Protocol, over standard input and output.
 //!
 //! - `tools`: which tools there are, and which of them a call means; `arguments`: what they take
-//! - `session`: the connection to the server, and what ends with the session; `stdin`: its end;
+//! - `session`: what lives as long as it, and ends with it; `connection`: its way to the server; `stdin`: its end;
 //!   `log`: standard error
 //! - `run`: programs as tools; `execute`: one of them until its end; `progress`: what is told meanwhile
 //! - `outcome`, `excerpt`, `images`, `answer`: what is told of it afterwards, and how much
@@ -10,6 +10,7 @@
 
 mod answer;
 mod arguments;
+mod connection;
 mod excerpt;
 mod execute;
 mod files;

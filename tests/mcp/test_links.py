@@ -1,5 +1,7 @@
 """Servers that go away, fall silent, and come again."""
 
+import socket
+
 from links import Link
 from sessions import PATIENCE, Wire
 
@@ -45,3 +47,26 @@ def test_a_session_that_has_made_nothing_has_nothing_to_delete(server):
     link.cut()
     rest, log = wire.process.communicate(timeout=PATIENCE)
     assert (rest, log) == ("", "")
+
+
+def test_calls_that_wait_for_a_server_share_one_attempt():
+    # Its queue is full: what else would connect gets no answer.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        fill = []
+        for _ in range(4):
+            fill.append(socket.socket())
+            fill[-1].setblocking(False)
+            fill[-1].connect_ex(full.getsockname())
+        wire = Wire(f"127.0.0.1:{full.getsockname()[1]}")
+        for id in range(1, 41):
+            wire.call(id, "run_command", command="true")
+        # One after the other they would take longer than the patience of a test.
+        waiting = set(range(1, 41))
+        while waiting:
+            answer = wire.until(lambda message: message.get("id") in waiting)
+            assert "cannot reach a server" in answer["result"]["content"][0]["text"]
+            waiting.remove(answer["id"])
+        wire.process.kill()
+        wire.process.communicate(timeout=PATIENCE)
+        for end in fill:
+            end.close()

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tonic::Streaming;
 
 use super::{
+    connection::Link,
     excerpt::Excerpt,
     images::{Images, MAX_IMAGE, mime_type},
     outcome::Outcome,
@@ -89,11 +90,12 @@ pub(super) async fn execute(
         }
         requests.push(request(Sent::CloseStdin(CloseStdin {})));
     }
-    let mut client = ExecutionServiceClient::new(session.connection().await?);
+    let link = session.link().await?;
+    let mut client = ExecutionServiceClient::new(link.connection());
     let follow = async {
         let ended = match client.execute(tokio_stream::iter(requests)).await {
-            Ok(answers) => follow(session, answers.into_inner(), progress).await,
-            Err(status) => Err(session.trouble(status).await),
+            Ok(answers) => follow(session, &link, answers.into_inner(), progress).await,
+            Err(status) => Err(session.trouble(&link, status).await),
         };
         if let Some(progress) = progress {
             progress.finish();
@@ -110,6 +112,7 @@ pub(super) async fn execute(
 
 async fn follow(
     session: &Session,
+    link: &Link,
     mut answers: Streaming<ExecuteResponse>,
     progress: Option<&Progress>,
 ) -> Result<(Ran, Outcome, Finished), Trouble> {
@@ -123,7 +126,7 @@ async fn follow(
         let answer = match answers.message().await {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(Trouble::NoOutcome),
-            Err(status) => return Err(session.trouble(status).await),
+            Err(status) => return Err(session.trouble(link, status).await),
         };
         match answer.event {
             Some(Event::Started(started)) => ran.execution_id = started.execution_id,

@@ -93,10 +93,11 @@ pub(super) async fn write(session: &Session, call: WriteFile) -> Result<Answer, 
         let piece = rest.split_to(rest.len().min(PIECE));
         messages.push(message(Written::Content(piece)));
     }
-    let mut client = FileServiceClient::new(session.connection().await?);
+    let link = session.link().await?;
+    let mut client = FileServiceClient::new(link.connection());
     let info = match client.write_file(tokio_stream::iter(messages)).await {
         Ok(info) => info.into_inner(),
-        Err(status) => return Err(session.trouble(status).await),
+        Err(status) => return Err(session.trouble(&link, status).await),
     };
     let words = format!("{} has {} bytes now", printable(&info.path), info.size);
     let answer = WrittenAnswer {
@@ -120,10 +121,11 @@ pub(super) async fn read(session: &Session, call: ReadFile) -> Result<Answer, Tr
         offset: call.offset,
         length: Some(length.max(MAX_IMAGE as u64)),
     };
-    let connection = session.connection().await?;
-    let (info, content) = match receive(FileServiceClient::new(connection), request, length).await {
+    let link = session.link().await?;
+    let client = FileServiceClient::new(link.connection());
+    let (info, content) = match receive(client, request, length).await {
         Ok(received) => received,
-        Err(status) => return Err(session.trouble(status).await),
+        Err(status) => return Err(session.trouble(&link, status).await),
     };
     let info = info.ok_or(Trouble::NoOutcome)?;
     Ok(of_file(&info, call.offset, content, length))
@@ -208,10 +210,11 @@ pub(super) async fn list(session: &Session, call: ListFiles) -> Result<Answer, T
         page_size: MAX_ENTRIES,
         page_token: String::new(),
     };
-    let mut client = FileServiceClient::new(session.connection().await?);
+    let link = session.link().await?;
+    let mut client = FileServiceClient::new(link.connection());
     let page = match client.list_directory(request).await {
         Ok(page) => page.into_inner(),
-        Err(status) => return Err(session.trouble(status).await),
+        Err(status) => return Err(session.trouble(&link, status).await),
     };
     let mut lines: Vec<_> = page.entries.iter().map(line).collect();
     let more = !page.next_page_token.is_empty();

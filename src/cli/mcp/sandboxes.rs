@@ -51,11 +51,12 @@ pub(super) async fn create(session: &Session, call: CreateSandbox) -> Result<Ans
         labels: session.labels(),
         queue_timeout: None,
     };
-    let mut client = SandboxServiceClient::new(session.connection().await?);
+    let link = session.link().await?;
+    let mut client = SandboxServiceClient::new(link.connection());
     session.will_make();
     let sandbox = match client.create_sandbox(request).await {
         Ok(created) => created.into_inner(),
-        Err(status) => return Err(session.trouble(status).await),
+        Err(status) => return Err(session.trouble(&link, status).await),
     };
     let ends = sandbox
         .expire_time
@@ -84,9 +85,10 @@ pub(super) async fn delete(session: &Session, call: DeleteSandbox) -> Result<Ans
     let request = DeleteSandboxRequest {
         sandbox_id: call.sandbox_id.clone(),
     };
-    let mut client = SandboxServiceClient::new(session.connection().await?);
+    let link = session.link().await?;
+    let mut client = SandboxServiceClient::new(link.connection());
     if let Err(status) = client.delete_sandbox(request).await {
-        return Err(session.trouble(status).await);
+        return Err(session.trouble(&link, status).await);
     }
     session.forget_sandbox(&call.sandbox_id);
     let words = format!("{} is deleted", printable(&call.sandbox_id));

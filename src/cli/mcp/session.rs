@@ -13,7 +13,11 @@ use std::{
 use tokio::{sync, task::JoinSet, time::timeout};
 use tonic::{Code, Status};
 
-use super::{log::Log, trouble::Trouble};
+use super::{
+    connection::{Connector, Link},
+    log::Log,
+    trouble::Trouble,
+};
 use crate::{
     cli::{
         client::{ClientError, Connection, ServerArgs},
@@ -35,11 +39,10 @@ type Slot = Arc<sync::Mutex<Option<String>>>;
 
 /// One client's session.
 pub(super) struct Session {
-    server: ServerArgs,
+    connector: Connector,
     pool: String,
     log: Log,
     id: String,
-    connection: sync::Mutex<Option<Connection>>,
     contexts: Mutex<HashMap<String, Slot>>,
     /// Whether a sandbox or a context may be there that is the session's.
     makes: AtomicBool,
@@ -48,11 +51,10 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(server: ServerArgs, pool: String, log: Log) -> Self {
         Self {
-            server,
+            connector: Connector::new(server),
             pool,
             log,
             id: format!("{:016x}", rand::random::<u64>()),
-            connection: sync::Mutex::default(),
             contexts: Mutex::default(),
             makes: AtomicBool::new(false),
         }
@@ -75,7 +77,7 @@ impl Session {
 
     /// Says so at once if there is no server; calls will try again.
     pub(super) async fn tell_if_away(self: Arc<Self>) {
-        if let Err(error) = self.connection().await {
+        if let Err(error) = self.link().await {
             self.log.say(format_args!(
                 "{error}: the tools will say the same until there is one"
             ));
@@ -83,26 +85,20 @@ impl Session {
     }
 
     /// The connection, which is made when there is none.
-    pub(super) async fn connection(&self) -> Result<Connection, Trouble> {
-        let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
-        }
-        let made = self.server.connect().await.map_err(Trouble::Server)?;
-        Ok(connection.insert(made).clone())
+    pub(super) async fn link(&self) -> Result<Link, Trouble> {
+        self.connector.link().await.map_err(Trouble::Server)
     }
 
     /// Why a call failed: by the server's own word, or because it is away.
-    pub(super) async fn trouble(&self, status: Status) -> Trouble {
+    pub(super) async fn trouble(&self, link: &Link, status: Status) -> Trouble {
         // Only what was made on this side has a source.
         let Some(source) = status.source() else {
             return Trouble::Refused(Box::new(status));
         };
         let broke = source.to_string();
-        *self.connection.lock().await = None;
-        match self.connection().await {
+        match self.connector.instead_of(link).await {
             Ok(_) => Trouble::Broken(broke),
-            Err(away) => away,
+            Err(away) => Trouble::Server(away),
         }
     }
 
@@ -117,19 +113,28 @@ impl Session {
         if let Some(context_id) = &*held {
             return Ok(context_id.clone());
         }
+        let created = self.create_context(sandbox_id).await;
+        match &created {
+            Ok(context_id) => *held = Some(context_id.clone()),
+            Err(_) => {
+                drop(held);
+                self.drop_unused(sandbox_id, &slot);
+            }
+        }
+        created
+    }
+
+    async fn create_context(&self, sandbox_id: &str) -> Result<String, Trouble> {
         let request = CreateContextRequest {
             sandbox_id: sandbox_id.to_owned(),
             ..CreateContextRequest::default()
         };
-        let mut client = SandboxServiceClient::new(self.connection().await?);
+        let link = self.link().await?;
         self.will_make();
+        let mut client = SandboxServiceClient::new(link.connection());
         match client.create_context(request).await {
-            Ok(created) => Ok(held.insert(created.into_inner().context_id).clone()),
-            Err(status) => {
-                drop(held);
-                self.drop_unused(sandbox_id, &slot);
-                Err(self.trouble(status).await)
-            }
+            Ok(created) => Ok(created.into_inner().context_id),
+            Err(status) => Err(self.trouble(&link, status).await),
         }
     }
 
@@ -175,7 +180,7 @@ impl Session {
             return;
         }
         // Over a connection of its own: that of the calls may have broken.
-        let delete = async { self.delete_all(self.server.connect().await?).await };
+        let delete = async { self.delete_all(self.connector.fresh().await?).await };
         let left = match timeout(CLOSE_TIMEOUT, delete).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),

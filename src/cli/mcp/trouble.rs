@@ -1,6 +1,6 @@
 //! Why a call was not done, in the words of the tools: the field, the value and the remedy.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -24,11 +24,11 @@ pub(super) enum Trouble {
     #[error("{field}: {reason}")]
     Argument { field: String, reason: String },
     #[error("{0}")]
-    Server(ClientError),
+    Server(Arc<ClientError>),
     #[error("{}", refusal(.0))]
     Refused(Box<Status>),
     #[error(
-        "the connection to the server broke: {0}. It is there again. What the call had begun may have \
+        "the connection to the server broke: {0}. There is a new one. What the call had begun may have \
          been done or not: look, and repeat it"
     )]
     Broken(String),
