@@ -29,6 +29,10 @@ const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// HTTP/2's default, 16 KiB, costs the server a system call for each of them.
 const MAX_FRAME: u32 = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the server is asked for a sign of life, and how long it may take. Without that a call to a server
+/// that has fallen silent, or to a machine that is gone, would wait for ever.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which server, and how to be let in.
 #[derive(Args)]
@@ -158,6 +162,9 @@ impl ServerArgs {
         }
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)

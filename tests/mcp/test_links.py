@@ -1,9 +1,10 @@
 """Servers that go away, fall silent, and come again."""
 
+import signal
 import socket
 
 from links import Link
-from sessions import PATIENCE, Wire
+from sessions import PATIENCE, Server, Wire
 
 
 def begin(address):
@@ -70,3 +71,16 @@ def test_calls_that_wait_for_a_server_share_one_attempt():
         wire.process.communicate(timeout=PATIENCE)
         for end in fill:
             end.close()
+
+
+def test_a_server_that_falls_silent_is_told():
+    with Server() as server:
+        wire, _ = begin(server.address)
+        wire.call(2, "run_command", command="echo ready; sleep 1000")
+        wire.until_output("ready")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            assert "the connection to the server broke" in error(wire, 2)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        wire.ends()
