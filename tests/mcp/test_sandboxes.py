@@ -96,6 +96,29 @@ async def test_a_long_text_is_read_in_parts_without_cut_characters(server):
     assert "".join(parts) == text
 
 
+async def test_what_is_no_utf_8_is_read_as_it_is(server):
+    latin = {"path": "latin", "base64": base64.b64encode(b"caf\xe9").decode()}
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client, files=[latin, {"path": "umlaut", "text": "\u00e4\u00e4"}])
+
+        async def read(path, **arguments):
+            call = {"sandbox_id": sandbox, "path": path, **arguments}
+            return await client.call_tool("read_file", call)
+
+        whole = (await read("latin")).structured_content
+        assert (whole["text"], base64.b64decode(whole["base64"])) == (None, b"caf\xe9")
+        # No whole character fits.
+        half = (await read("umlaut", length=1)).structured_content
+        assert (base64.b64decode(half["base64"]), half["next_offset"]) == (b"\xc3", 1)
+        past = await read("umlaut", offset=5)
+        assert past.is_error and texts(past) == ["offset: 5 is past the end: the file has only 4 bytes"]
+        at_end = (await read("umlaut", offset=4)).structured_content
+        assert (at_end["text"], at_end["next_offset"]) == ("", None)
+        call = {"sandbox_id": sandbox, "command": "true", "output_paths": ["latin"]}
+        ran = await client.call_tool("run_command", call)
+        assert ran.structured_content["files"] == [{"path": "latin", "bytes": 4, "text": None, "shown": False}]
+
+
 async def test_an_image_is_read_as_one(server):
     source = "import matplotlib.pyplot as plt; plt.figure(); plt.savefig('a.png', dpi=300); plt.close()"
     async with session(server.address) as client:

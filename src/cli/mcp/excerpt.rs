@@ -54,6 +54,15 @@ impl Excerpt {
         )
     }
 
+    /// Whether [`Self::text`] replaces nothing.
+    pub(super) fn is_utf8(&self) -> bool {
+        let (head, tail, left_out) = self.parts();
+        if left_out == 0 {
+            return str::from_utf8(&[head, &tail].concat()).is_ok();
+        }
+        str::from_utf8(head).is_ok() && str::from_utf8(&tail).is_ok()
+    }
+
     /// Head and tail, without halves of characters where something between them is missing.
     fn parts(&self) -> (&[u8], Vec<u8>, u64) {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
@@ -78,6 +87,19 @@ pub(super) fn whole(bytes: &[u8]) -> usize {
         Some(at) if needs(bytes[at]) > bytes.len() - at => at,
         _ => bytes.len(),
     }
+}
+
+/// The bytes as text, if they are that as they are. If `more` of them follow, the last character may be cut: the
+/// text ends before it.
+pub(super) fn text_of(bytes: &[u8], more: bool) -> Option<&str> {
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if more && error.error_len().is_none() && error.valid_up_to() > 0 => {
+            str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    (!text.contains('\0')).then_some(text)
 }
 
 /// How long a character is, by its first byte.
@@ -117,6 +139,25 @@ mod tests {
             excerpt.left_out()
         );
         assert!(text.contains(&words));
+    }
+
+    #[test]
+    fn text_is_never_altered() {
+        for (bytes, more, text) in [
+            ("caf\u{e9}".as_bytes(), false, Some("caf\u{e9}")),
+            (b"caf\xe9", false, None),
+            // The first byte of a longer character, too.
+            (b"caf\xe9", true, Some("caf")),
+            (b"caf\xe9!", true, None),
+            (b"\xc3", true, None),
+            (b"a\0", false, None),
+            (b"", false, Some("")),
+        ] {
+            assert_eq!(text_of(bytes, more), text, "{bytes:?}");
+        }
+        let long = [&[b'x'; 3 * EACH][..], b"\xe9"].concat();
+        assert!(!Excerpt::of(&long).is_utf8());
+        assert!(Excerpt::of("\u{e9}".repeat(3 * EACH).as_bytes()).is_utf8());
     }
 
     #[test]

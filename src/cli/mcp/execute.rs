@@ -5,7 +5,7 @@ use tonic::Streaming;
 
 use super::{
     connection::Link,
-    excerpt::Excerpt,
+    excerpt::{Excerpt, text_of},
     images::{Images, MAX_IMAGE, mime_type},
     outcome::Outcome,
     progress::Progress,
@@ -218,21 +218,14 @@ impl Ran {
                 false => Shown::No,
             };
         }
-        if self.texts == MAX_TEXTS || !is_text(&file.beginning) {
+        let more = (file.beginning.len() as u64) < file.excerpt.total();
+        let is_text = text_of(&file.beginning, more).is_some() && file.excerpt.is_utf8();
+        if self.texts == MAX_TEXTS || !is_text {
             return Shown::No;
         }
         self.texts += 1;
         Shown::Text(file.excerpt.text())
     }
-}
-
-/// Whether it can be read, but for a character that is cut at the end.
-pub(super) fn is_text(bytes: &[u8]) -> bool {
-    let is_utf8 = match str::from_utf8(bytes) {
-        Ok(_) => true,
-        Err(error) => error.error_len().is_none(),
-    };
-    is_utf8 && !bytes.contains(&0)
 }
 
 #[cfg(test)]
@@ -269,6 +262,7 @@ mod tests {
         ran.piece(piece("plot.png", 5, &PNG[5..], true));
         ran.piece(piece("a.csv", 0, b"x,y\n", true));
         ran.piece(piece("a.bin", 0, b"\0\xff", true));
+        ran.piece(piece("latin.txt", 0, b"caf\xe9", true));
         let shown: Vec<_> = ran
             .files
             .iter()
@@ -279,6 +273,7 @@ mod tests {
             ("plot.png", &Shown::Image),
             ("a.csv", &text),
             ("a.bin", &Shown::No),
+            ("latin.txt", &Shown::No),
         ];
         assert_eq!(shown, expected);
         assert_eq!(ran.images.count(), 1);

@@ -12,8 +12,7 @@ use tonic::Status;
 use super::{
     answer::Answer,
     arguments::{ListFiles, ReadFile, WriteFile, content},
-    excerpt::whole,
-    execute::is_text,
+    excerpt::text_of,
     images::{Images, MAX_IMAGE, mime_type},
     session::Session,
     trouble::Trouble,
@@ -128,6 +127,13 @@ pub(super) async fn read(session: &Session, call: ReadFile) -> Result<Answer, Tr
         Err(status) => return Err(session.trouble(&link, status).await),
     };
     let info = info.ok_or(Trouble::NoOutcome)?;
+    if call.offset > info.size {
+        let reason = format!(
+            "{} is past the end: the file has only {} bytes",
+            call.offset, info.size
+        );
+        return Err(Trouble::argument("offset", reason));
+    }
     Ok(of_file(&info, call.offset, content, length))
 }
 
@@ -177,26 +183,23 @@ fn of_file(info: &PathInfo, offset: u64, mut content: Vec<u8>, length: u64) -> A
         return Answer::done(blocks, &answer);
     }
     content.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-    let text = is_text(&content);
-    if text && offset + (content.len() as u64) < bytes {
-        // The next part begins with the character that is cut.
-        content.truncate(whole(&content).max(1));
-    }
-    let end = offset + content.len() as u64;
+    let more = offset + (content.len() as u64) < bytes;
+    let text = text_of(&content, more).map(str::to_owned);
+    // The next part begins with a character that is cut.
+    let read = text.as_ref().map_or(content.len(), String::len);
+    let end = offset + read as u64;
     answer.next_offset = (end < bytes).then_some(end);
     let rest = answer.next_offset.map_or_else(String::new, |next| {
         format!(", of {bytes}: read on with offset={next}")
     });
-    let shown = if text {
-        let text = String::from_utf8_lossy(&content).into_owned();
-        answer.text = Some(text.clone());
-        text
-    } else {
-        let base64 = BASE64_STANDARD.encode(&content);
-        answer.base64 = Some(base64.clone());
-        base64
-    };
-    let coding = if text { "" } else { " in base64" };
+    let coding = if text.is_some() { "" } else { " in base64" };
+    let shown = text
+        .clone()
+        .unwrap_or_else(|| BASE64_STANDARD.encode(&content));
+    match text {
+        Some(text) => answer.text = Some(text),
+        None => answer.base64 = Some(shown.clone()),
+    }
     let words = format!("{path}: bytes {offset} to {end}{coding}{rest}");
     let blocks = vec![ContentBlock::text(words), ContentBlock::text(shown)];
     Answer::done(blocks, &answer)
