@@ -1,8 +1,8 @@
 //! `sandpool mcp`: sandboxes as tools of the Model Context Protocol, over standard input and output.
 //!
 //! - `tools`: which tools there are, and which of them a call means; `arguments`: what they take
-//! - `session`: what lives as long as it, and ends with it; `connection`: its way to the server; `stdin`: its end;
-//!   `log`: standard error
+//! - `session`: what lives as long as it, and ends with it; `connection`: its way to the server; `stdin`, `lines`: what
+//!   it reads; `log`: standard error
 //! - `run`: programs as tools; `execute`: one of them until its end; `progress`: what is told meanwhile
 //! - `outcome`, `excerpt`, `images`, `answer`: what is told of it afterwards, and how much
 //! - `sandboxes`, `files`: the other tools
@@ -15,6 +15,7 @@ mod excerpt;
 mod execute;
 mod files;
 mod images;
+mod lines;
 mod log;
 mod outcome;
 mod progress;
@@ -44,7 +45,7 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
 };
 
-use self::{log::Log, session::Session, stdin::Watched, tools::Tools};
+use self::{log::Log, session::Session, stdin::Input, tools::Tools};
 use super::{client::ServerArgs, exit_code};
 
 /// How long answers that are not written yet may take after the end.
@@ -107,7 +108,7 @@ async fn serve(args: McpArgs, log: &Log) -> Result<(), McpError> {
     tokio::spawn(session.clone().tell_if_away());
     let tools = Tools::new(session.clone(), !args.no_structured_content);
     let (reader, writer) = stdio_pipes();
-    let reader = Watched::new(reader, end.clone());
+    let reader = Input::new(reader, end.clone());
     let serving = async {
         match tools.serve_with_ct((reader, writer), end.clone()).await {
             Ok(running) => running.waiting().await.map(drop).map_err(McpError::from),

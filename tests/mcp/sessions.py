@@ -130,6 +130,11 @@ class Wire:
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
+    def raw(self, line):
+        self.process.stdin.flush()
+        self.process.stdin.buffer.write(line + b"\n")
+        self.process.stdin.flush()
+
     def call(self, id, tool, **arguments):
         meta = {"progressToken": id}
         self.send("tools/call", {"name": tool, "arguments": arguments, "_meta": meta}, id=id)

@@ -1,5 +1,6 @@
 """What every client meets: versions, tools, errors, and a server that is away."""
 
+import json
 import socket
 
 import mcp.client.session
@@ -145,12 +146,57 @@ def test_nothing_but_the_protocol_is_on_standard_output(server):
 
 def test_a_message_that_is_too_long_ends_neither_the_session_nor_another_call(server):
     wire = Wire(server.address)
-    wire.call(1, "run_code", code="#" * (17 << 20))
-    wire.call(2, "run_code", code="print(2)")
-    assert wire.result(2)["content"][1]["text"] == "2\n"
+    too_long = json.dumps({"code": "#" * (17 << 20)})
+    wire.process.stdin.write('{"jsonrpc": "2.0", "id": 1, "params": %s}\n' % too_long)
+    # This one has its id at the end, which is not kept.
+    wire.call(2, "run_code", code="#" * (17 << 20))
+    wire.call(3, "run_code", code="print(3)")
+    refused = wire.until(lambda message: message.get("id") == 1)["error"]
+    assert (refused["code"], "longer than 16777216 bytes" in refused["message"]) == (-32700, True)
+    assert wire.result(3)["content"][1]["text"] == "3\n"
     rest, log = wire.process.communicate(timeout=PATIENCE)
     assert rest == ""
-    assert "exceeded the maximum line length" in log
+    assert "has no id to answer to: the message is longer" in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdout"),
+    [
+        (b'{"code": "print(ascii(\'\\ud83d\'))"}', "'\\ufffd'\n"),
+        (b'{"code": "print(ascii(\'\xff\'))"}', "'\\ufffd'\n"),
+    ],
+)
+def test_text_that_a_client_has_cut_is_repaired(server, arguments, stdout):
+    wire = Wire(server.address)
+    wire.raw(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"run_code","arguments":%s}}' % arguments)
+    assert wire.result(1)["structuredContent"]["stdout"] == stdout
+    wire.ends()
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        (b'{"name":"run_code","arguments":{"code":"1","timeout_seconds":1e999}}', -32700),
+        (b'{"name":"run_code","arguments":{"files":' + b"[" * 200 + b"]" * 200 + b"}}", -32700),
+        (b'{"name":"run_code",}', -32700),
+        (b'{"name":"run_code","arguments":"x"}', -32602),
+        (b'{"name":"run_code","arguments":[]}', -32602),
+        (b'{"arguments":{}}', -32602),
+        (b'{"name":5,"arguments":{}}', -32602),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_answered(server, params, code):
+    wire = Wire(server.address)
+    wire.raw(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}' % params)
+    assert wire.until(lambda message: message.get("id") == 1)["error"]["code"] == code
+    wire.ends()
+
+
+def test_a_batch_is_answered_message_by_message(server):
+    wire = Wire(server.address)
+    wire.raw(b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]')
+    assert [wire.result(1), wire.result(2)] == [{}, {}]
+    wire.ends()
 
 
 def test_a_first_message_that_is_none_of_mcp_is_told(server):

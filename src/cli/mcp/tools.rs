@@ -6,8 +6,9 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::tool::{schema_for_input, schema_for_output},
     model::{
-        CallToolRequestParams, CallToolResponse, Implementation, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+        CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode,
+        Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities,
+        ServerConfig, Tool, ToolAnnotations,
     },
     schemars::JsonSchema,
     service::RequestContext,
@@ -21,6 +22,7 @@ use super::{
         CreateSandbox, DeleteSandbox, ListFiles, ReadFile, RunCode, RunCommand, WriteFile, parse,
     },
     files::{self, ListAnswer, ReadAnswer, WrittenAnswer},
+    lines::UNREADABLE,
     progress::Progress,
     run,
     sandboxes::{self, DeletedAnswer, SandboxAnswer},
@@ -189,6 +191,25 @@ impl ServerHandler for Tools {
             }
         };
         Ok(answer.into_result(self.structured).into())
+    }
+
+    /// Whatever is no request that the SDK knows: one whose parameters it does not understand, too.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(match request.method.as_str() {
+            UNREADABLE => {
+                let reason = request.params.as_ref().and_then(|it| it["reason"].as_str());
+                ErrorData::parse_error(reason.unwrap_or_default().to_owned(), None)
+            }
+            "tools/call" => ErrorData::invalid_params(
+                "tools/call takes a name, which is a string, and arguments, which are an object",
+                None,
+            ),
+            _ => ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None),
+        })
     }
 }
 
