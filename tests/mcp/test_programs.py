@@ -122,6 +122,36 @@ async def test_progress_has_the_output_while_the_program_runs(server):
     assert max(len(message) for _, message in told) < 2_200
 
 
+async def test_progress_tells_of_a_cell_that_waits_for_another(server):
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client)
+        before = "import os, time\nprint('ready', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.05)"
+        told = []
+
+        async def run(code, progress=None):
+            call = {"sandbox_id": sandbox, "code": code}
+            result = await client.call_tool("run_code", call, progress_callback=progress)
+            assert not result.is_error, texts(result)
+
+        async def progress(seconds, total, message):
+            told.append(message)
+            if len(told) == 1:
+                here = {"sandbox_id": sandbox, "path": "go", "text": ""}
+                await client.call_tool("write_file", here)
+
+        ready = anyio.Event()
+
+        async def is_ready(seconds, total, message):
+            if "ready" in message:
+                ready.set()
+
+        async with anyio.create_task_group() as both:
+            both.start_soon(run, before, is_ready)
+            await ready.wait()
+            both.start_soon(run, "print('mine')", progress)
+    assert told[0] == "waits for its turn, 10 s"
+
+
 async def test_calls_of_one_session_run_at_the_same_time(server):
     async with session(server.address) as client:
         sandbox = await create_sandbox(client)

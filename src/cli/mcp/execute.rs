@@ -129,7 +129,12 @@ async fn follow(
             Err(status) => return Err(session.trouble(link, status).await),
         };
         match answer.event {
-            Some(Event::Started(started)) => ran.execution_id = started.execution_id,
+            Some(Event::Started(started)) => {
+                ran.execution_id = started.execution_id;
+                if let Some(progress) = progress {
+                    progress.start();
+                }
+            }
             Some(Event::Stdout(bytes)) => {
                 told(&bytes);
                 ran.stdout.push(&bytes);

@@ -1,7 +1,7 @@
 //! What is told while a program runs: its newest output, and that it still runs.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ pub(super) struct Progress {
     peer: Peer<RoleServer>,
     token: ProgressToken,
     begun: Instant,
+    started: OnceLock<Instant>,
     news: Notify,
     untold: Mutex<Untold>,
     finished: CancellationToken,
@@ -68,10 +69,17 @@ impl Progress {
             peer,
             token,
             begun: Instant::now(),
+            started: OnceLock::new(),
             news: Notify::new(),
             untold: Mutex::default(),
             finished: CancellationToken::new(),
         }
+    }
+
+    /// The program runs: until now it has waited for a sandbox, or for the cells before it.
+    pub(super) fn start(&self) {
+        // Said twice, it counts from the first time.
+        let _ = self.started.set(Instant::now());
     }
 
     /// Output that has come.
@@ -94,7 +102,10 @@ impl Progress {
             let seconds = self.begun.elapsed().as_secs_f64();
             let message = match news {
                 Ok(()) => self.untold().take(),
-                Err(_) => format!("runs for {seconds:.0} s"),
+                Err(_) => match self.started.get() {
+                    Some(started) => format!("runs for {:.0} s", started.elapsed().as_secs_f64()),
+                    None => format!("waits for its turn, {seconds:.0} s"),
+                },
             };
             let progress = ProgressNotificationParam::new(self.token.clone(), seconds);
             let told = self
