@@ -156,9 +156,12 @@ pub(super) struct File {
     base64: Option<String>,
 }
 
-/// The arguments of a call; what is wrong with them is named.
+/// The arguments of a call; what is wrong with them is named. null is as good as none: clients give it for what a
+/// model has left out.
 pub(super) fn parse<T: DeserializeOwned>(arguments: Option<JsonObject>) -> Result<T, Trouble> {
-    let value = Value::Object(arguments.unwrap_or_default());
+    let mut arguments = arguments.unwrap_or_default();
+    arguments.retain(|_, value| !value.is_null());
+    let value = Value::Object(arguments);
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." {
@@ -281,6 +284,22 @@ mod tests {
         assert!(
             trouble(json!({"code": "", "cwd": "x"}))
                 .starts_with("cwd: unknown field `cwd`, expected")
+        );
+    }
+
+    #[test]
+    fn null_is_as_good_as_none() {
+        let Value::Object(schema) = json!({
+            "code": "1", "language": null, "sandbox_id": null, "args": null, "stdin": null, "files": null,
+            "output_paths": null, "timeout_seconds": null,
+        }) else {
+            panic!("not an object");
+        };
+        let call = parse::<RunCode>(Some(schema)).unwrap();
+        assert_eq!((call.language.as_str(), call.args.len()), ("python", 0));
+        assert_eq!(
+            trouble(json!({"code": null})),
+            "arguments: missing field `code`"
         );
     }
 
