@@ -73,6 +73,7 @@ async def test_a_wrong_argument_is_named_with_its_value_and_a_remedy(server):
             ("run_code", {"code": "x", "args": ["a"], "sandbox_id": "b"}, "args: mean nothing"),
             ("run_command", {}, "command: is missing"),
             ("run_command", {"command": "ls", "args": ["ls"]}, "args: are given beside command"),
+            ("run_command", {"command": "#" * 200_000}, "command: "),
             ("create_sandbox", {"lifetime_seconds": 9e9}, "lifetime_seconds: "),
             ("read_file", {"sandbox_id": "x", "path": "a", "length": 0}, "length: 0 is not from 1"),
         ]:
@@ -81,6 +82,15 @@ async def test_a_wrong_argument_is_named_with_its_value_and_a_remedy(server):
             assert texts(result)[0].startswith(words), texts(result)
         with pytest.raises(MCPError, match="there is no tool"):
             await client.session.call_tool("no_such_tool", {})
+
+
+async def test_a_sandbox_too_many_is_told_with_what_ends_one():
+    with Server() as server:
+        async with session(server.address) as client:
+            # Half of max_sandboxes is for one caller.
+            created = [await client.call_tool("create_sandbox", {}) for _ in range(9)]
+    assert [it.is_error for it in created] == [False] * 8 + [True]
+    assert "delete_sandbox what is not needed" in texts(created[-1])[0]
 
 
 async def test_content_alone_is_answered_where_it_is_asked_for(server):

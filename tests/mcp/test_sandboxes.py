@@ -39,6 +39,17 @@ async def test_a_python_that_has_ended_is_told_and_replaced(server):
         assert texts(await run(client, sandbox, "'x' in globals()"))[1] == "False\n"
 
 
+async def test_a_python_that_somebody_has_deleted_is_told_and_replaced(server):
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client)
+        await run(client, sandbox, "x = 1")
+        [line] = server.shows("context", "list", sandbox)
+        assert server.runs("context", "delete", sandbox, line.split()[0]).returncode == 0
+        gone = await run(client, sandbox, "x")
+        assert gone.is_error and "its variables are gone: it was deleted" in texts(gone)[0]
+        assert texts(await run(client, sandbox, "'x' in globals()"))[1] == "False\n"
+
+
 async def test_a_figure_of_a_cell_is_an_image(server):
     source = """
 import matplotlib.pyplot as plt

@@ -59,6 +59,9 @@ pub(super) async fn code(
         }
         Err(Trouble::Refused(status)) if status.code() == Status::NotFound => {
             session.forget_context(&sandbox_id, &context_id).await;
+            if session.has_sandbox(&sandbox_id).await? {
+                return Err(Trouble::StateGone("it was deleted".to_owned()));
+            }
             Err(Trouble::Refused(status))
         }
         Err(trouble) => Err(trouble),
@@ -75,6 +78,7 @@ pub(super) async fn command(
     spec.files = input_files(call.files)?;
     spec.output_paths = call.output_paths;
     spec.working_directory = call.working_directory;
+    let is_line = call.command.is_some();
     let args = match (call.command, call.args) {
         (Some(line), args) if args.is_empty() => [
             "/bin/sh".to_owned(),
@@ -94,7 +98,9 @@ pub(super) async fn command(
         }
     };
     spec.program = Some(Program::Command(Command { args }));
-    let (ran, outcome, finished) = execute(session, spec, call.stdin, progress).await?;
+    let ended = execute(session, spec, call.stdin, progress).await;
+    let (ran, outcome, finished) =
+        ended.map_err(|trouble| if is_line { trouble.of_line() } else { trouble })?;
     Ok(of_program(ran, &outcome, &finished))
 }
 

@@ -24,7 +24,7 @@ use crate::{
         sandboxes,
     },
     proto::v1::{
-        CreateContextRequest, DeleteContextRequest, DeleteSandboxRequest,
+        CreateContextRequest, DeleteContextRequest, DeleteSandboxRequest, GetSandboxRequest,
         sandbox_service_client::SandboxServiceClient,
     },
 };
@@ -134,6 +134,20 @@ impl Session {
         let mut client = SandboxServiceClient::new(link.connection());
         match client.create_context(request).await {
             Ok(created) => Ok(created.into_inner().context_id),
+            Err(status) => Err(self.trouble(&link, status).await),
+        }
+    }
+
+    /// Whether there is such a sandbox.
+    pub(super) async fn has_sandbox(&self, sandbox_id: &str) -> Result<bool, Trouble> {
+        let request = GetSandboxRequest {
+            sandbox_id: sandbox_id.to_owned(),
+        };
+        let link = self.link().await?;
+        let mut client = SandboxServiceClient::new(link.connection());
+        match client.get_sandbox(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(self.trouble(&link, status).await),
         }
     }

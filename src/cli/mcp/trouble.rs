@@ -49,6 +49,19 @@ impl Trouble {
             reason: reason.into(),
         }
     }
+
+    /// Of a call whose arguments the tool has made of a line: they are named as that.
+    pub(super) fn of_line(self) -> Self {
+        let Self::Refused(status) = &self else {
+            return self;
+        };
+        let bad = status.get_details_bad_request();
+        let mut violations = bad.into_iter().flat_map(|bad| bad.field_violations);
+        match violations.find(|it| own_name(&it.field).starts_with("args")) {
+            Some(it) => Self::argument("command", printable(&it.description)),
+            None => self,
+        }
+    }
 }
 
 /// The message with each field that was wrong, and what can be done.
@@ -75,6 +88,10 @@ fn refusal(status: &Status) -> String {
     match status.code() {
         Code::NotFound => {
             text += "\ncreate_sandbox makes a sandbox, and list_files shows what is in one";
+        }
+        // Too much runs, or is kept.
+        Code::ResourceExhausted => {
+            text += "\nwait until calls of before have ended, or delete_sandbox what is not needed";
         }
         Code::Unauthenticated => text += "\ngive sandpool mcp a token: SANDPOOL_TOKEN_FILE",
         Code::Unimplemented => text += "\nthe server is older than this client: update it",
@@ -112,6 +129,17 @@ mod tests {
             Trouble::Refused(Box::new(status)).to_string(),
             "args[1]: has a NUL\ntimeout_seconds: 700s is over 600s"
         );
+    }
+
+    #[test]
+    fn a_line_is_named_as_what_it_was_given_as() {
+        let details =
+            ErrorDetails::with_bad_request_violation("start.command.args[3]", "is too long");
+        let status = Status::with_error_details(Code::InvalidArgument, "bad", details);
+        let trouble = Trouble::Refused(Box::new(status)).of_line();
+        assert_eq!(trouble.to_string(), "command: is too long");
+        let other = Trouble::Refused(Box::new(Status::not_found("no"))).of_line();
+        assert!(matches!(other, Trouble::Refused(_)));
     }
 
     #[test]
