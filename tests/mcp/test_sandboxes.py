@@ -141,6 +141,32 @@ async def test_an_image_is_read_as_one(server):
     assert read.structured_content["mime_type"] == "image/png"
 
 
+async def test_an_image_that_is_too_large_is_told_how_to_make_smaller(server):
+    line = r"{ printf '\x89PNG\r\n\x1a\n'; head -c 3145728 /dev/zero; } > a.png; head -c 5 /dev/zero > raw.bin"
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client)
+        call = {"sandbox_id": sandbox, "command": line, "output_paths": ["*"]}
+        ran = await client.call_tool("run_command", call)
+        assert "a.png (3145736 bytes, an image of more than 3 MiB, which is not shown: save it smaller" in texts(ran)[0]
+        assert "raw.bin (5 bytes, not shown: use read_file)" in texts(ran)[0]
+        assert [it["shown"] for it in ran.structured_content["files"]] == [False, False]
+        read = await client.call_tool("read_file", {"sandbox_id": sandbox, "path": "a.png"})
+        assert "save it smaller" in texts(read)[0]
+
+
+async def test_names_are_bounded_by_their_length_too(server):
+    line = "long=$(printf 'x%.0s' $(seq 4000)); for number in $(seq 300); do ln -s $long $number; done"
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client)
+        await client.call_tool("run_command", {"sandbox_id": sandbox, "command": line})
+        listed = await client.call_tool("list_files", {"sandbox_id": sandbox})
+    *lines, last = texts(listed)[0].splitlines()
+    assert len(texts(listed)[0]) < 34_000
+    assert lines[0] == "1 -> " + "x" * 300 + "..."
+    assert last == f"and more than these {len(lines)}: use run_command with ls or find"
+    assert len(listed.structured_content["entries"]) == len(lines)
+
+
 async def test_what_is_not_there_is_told(server):
     async with session(server.address) as client:
         sandbox = await create_sandbox(client)

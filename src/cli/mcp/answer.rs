@@ -8,15 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    excerpt::Excerpt,
+    excerpt::{Excerpt, name},
     execute::{Found, Ran, Shown},
+    images::TOO_LARGE,
     outcome::{Kind, Outcome},
     trouble::Trouble,
 };
-use crate::{
-    cli::client::printable,
-    proto::v1::{CodeError, Finished},
-};
+use crate::proto::v1::{CodeError, Finished};
 
 /// The answer to a call.
 pub(super) struct Answer {
@@ -158,9 +156,9 @@ impl FileAnswer {
             bytes: found.bytes,
             text: match &found.shown {
                 Shown::Text(text) => Some(text.clone()),
-                Shown::Image | Shown::No => None,
+                Shown::Image | Shown::LargeImage | Shown::No => None,
             },
-            shown: found.shown != Shown::No,
+            shown: matches!(found.shown, Shown::Image | Shown::Text(_)),
         }
     }
 }
@@ -169,7 +167,7 @@ impl FileAnswer {
 fn summary(ran: &Ran, outcome: &Outcome, finished: &Finished) -> String {
     let mut lines = vec![outcome.words.clone()];
     if let Some(error) = &finished.error {
-        lines[0] = format!("{} ({})", printable(&error.name), outcome.words);
+        lines[0] = format!("{} ({})", name(&error.name), outcome.words);
     }
     if finished.context_ended {
         lines.push(
@@ -190,6 +188,8 @@ fn summary(ran: &Ran, outcome: &Outcome, finished: &Finished) -> String {
         let how = match file.shown {
             Shown::Image => "an image",
             Shown::Text(_) => "text",
+            Shown::LargeImage => TOO_LARGE,
+            Shown::No if ran.stays => "not shown: use read_file",
             Shown::No => "not shown: keep it in a sandbox of create_sandbox, and use read_file",
         };
         lines.push(format!("{} ({} bytes, {how})", file.path, file.bytes));

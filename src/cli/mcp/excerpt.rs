@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crate::cli::client::printable;
+
 /// Bytes that are kept of the beginning, and of the end.
 const EACH: usize = 8 * 1024;
+/// Characters of a name.
+const MAX_NAME: usize = 300;
 
 /// What was written to one stream, or what is in one file.
 #[derive(Default)]
@@ -74,6 +78,15 @@ impl Excerpt {
         let tail = tail[begun.count()..].to_vec();
         let left_out = self.total - (head.len() + tail.len()) as u64;
         (head, tail, left_out)
+    }
+}
+
+/// A name of a sandbox's as it can be shown, with its beginning alone if it is longer than names are.
+pub(super) fn name(text: &str) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
 
@@ -158,6 +171,14 @@ mod tests {
         let long = [&[b'x'; 3 * EACH][..], b"\xe9"].concat();
         assert!(!Excerpt::of(&long).is_utf8());
         assert!(Excerpt::of("\u{e9}".repeat(3 * EACH).as_bytes()).is_utf8());
+    }
+
+    #[test]
+    fn names_are_as_long_as_names_are() {
+        assert_eq!(name("a\n\u{e9}"), "a\\n\u{e9}");
+        assert_eq!(name(&"\u{e9}".repeat(MAX_NAME)), "\u{e9}".repeat(MAX_NAME));
+        let cut = format!("{}...", "\u{e9}".repeat(MAX_NAME));
+        assert_eq!(name(&"\u{e9}".repeat(4000)), cut);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tonic::Streaming;
 
 use super::{
     connection::Link,
-    excerpt::{Excerpt, text_of},
+    excerpt::{Excerpt, name, text_of},
     images::{Images, MAX_IMAGE, mime_type},
     outcome::Outcome,
     progress::Progress,
@@ -13,7 +13,7 @@ use super::{
     trouble::Trouble,
 };
 use crate::{
-    cli::{client::printable, run::request},
+    cli::run::request,
     proto::v1::{
         CloseStdin, Display, ExecuteResponse, ExecutionSpec, Finished, OutputFile,
         execute_request::Event as Sent, execute_response::Event,
@@ -44,6 +44,8 @@ pub(super) struct Ran {
     pub(super) more_files: u64,
     /// What was displayed and is not shown, in words.
     pub(super) unseen: Vec<String>,
+    /// In a sandbox where the files stay.
+    pub(super) stays: bool,
     texts: usize,
     current: Option<Current>,
 }
@@ -60,6 +62,8 @@ pub(super) struct Found {
 pub(super) enum Shown {
     Image,
     Text(String),
+    /// An image that no answer has room for.
+    LargeImage,
     /// It is neither, or there is no room for it.
     No,
 }
@@ -80,6 +84,7 @@ pub(super) async fn execute(
     progress: Option<&Progress>,
 ) -> Result<(Ran, Outcome, Finished), Trouble> {
     spec.keep_after_disconnect = Some(prost_types::Duration::default());
+    let stays = !spec.sandbox_id.is_empty();
     spec.stdin_open = !stdin.is_empty();
     let mut requests = vec![request(Sent::Start(spec))];
     if !stdin.is_empty() {
@@ -91,10 +96,14 @@ pub(super) async fn execute(
         requests.push(request(Sent::CloseStdin(CloseStdin {})));
     }
     let link = session.link().await?;
+    let ran = Ran {
+        stays,
+        ..Ran::default()
+    };
     let mut client = ExecutionServiceClient::new(link.connection());
     let follow = async {
         let ended = match client.execute(tokio_stream::iter(requests)).await {
-            Ok(answers) => follow(session, &link, answers.into_inner(), progress).await,
+            Ok(answers) => follow(session, &link, ran, answers.into_inner(), progress).await,
             Err(status) => Err(session.trouble(&link, status).await),
         };
         if let Some(progress) = progress {
@@ -113,10 +122,10 @@ pub(super) async fn execute(
 async fn follow(
     session: &Session,
     link: &Link,
+    mut ran: Ran,
     mut answers: Streaming<ExecuteResponse>,
     progress: Option<&Progress>,
 ) -> Result<(Ran, Outcome, Finished), Trouble> {
-    let mut ran = Ran::default();
     let told = |bytes: &[u8]| {
         if let Some(progress) = progress {
             progress.add(bytes);
@@ -175,10 +184,10 @@ impl Ran {
         }
         let is_seen = !text.is_empty() || image.is_some();
         if !is_seen && let Some(mime_type) = display.data.keys().next() {
-            self.unseen(format!("a display of {}", printable(mime_type)));
+            self.unseen(format!("a display of {}", name(mime_type)));
         }
         for omitted in &display.omitted {
-            let mime_type = printable(&omitted.mime_type);
+            let mime_type = name(&omitted.mime_type);
             self.unseen(format!("{mime_type}: it is too large for a display"));
         }
         text
@@ -192,7 +201,7 @@ impl Ran {
 
     fn piece(&mut self, piece: OutputFile) {
         let mut current = self.current.take().unwrap_or_else(|| Current {
-            path: printable(&piece.path),
+            path: name(&piece.path),
             size: piece.size,
             beginning: Vec::new(),
             excerpt: Excerpt::default(),
@@ -220,6 +229,7 @@ impl Ran {
         if mime_type(&file.beginning).is_some() {
             return match self.images.add(&file.beginning) {
                 true => Shown::Image,
+                false if file.beginning.len() > MAX_IMAGE => Shown::LargeImage,
                 false => Shown::No,
             };
         }

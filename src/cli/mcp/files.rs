@@ -12,8 +12,8 @@ use tonic::Status;
 use super::{
     answer::Answer,
     arguments::{ListFiles, ReadFile, WriteFile, content},
-    excerpt::text_of,
-    images::{Images, MAX_IMAGE, mime_type},
+    excerpt::{self, text_of},
+    images::{Images, MAX_IMAGE, TOO_LARGE, mime_type},
     session::Session,
     trouble::Trouble,
 };
@@ -34,6 +34,8 @@ const READ: u64 = 16 * 1024;
 const MAX_READ: u64 = 1 << 20;
 /// Entries of a directory in one answer.
 const MAX_ENTRIES: u32 = 500;
+/// Bytes of their names, with what links lead to.
+const MAX_NAMES: usize = 32 * 1024;
 
 /// A file that was written.
 #[derive(Serialize, JsonSchema)]
@@ -200,7 +202,10 @@ fn of_file(info: &PathInfo, offset: u64, mut content: Vec<u8>, length: u64) -> A
         Some(text) => answer.text = Some(text),
         None => answer.base64 = Some(shown.clone()),
     }
-    let words = format!("{path}: bytes {offset} to {end}{coding}{rest}");
+    let mut words = format!("{path}: bytes {offset} to {end}{coding}{rest}");
+    if offset == 0 && bytes > MAX_IMAGE as u64 && mime_type(&content).is_some() {
+        words = format!("{words}\n{TOO_LARGE}");
+    }
     let blocks = vec![ContentBlock::text(words), ContentBlock::text(shown)];
     Answer::done(blocks, &answer)
 }
@@ -219,18 +224,26 @@ pub(super) async fn list(session: &Session, call: ListFiles) -> Result<Answer, T
         Ok(page) => page.into_inner(),
         Err(status) => return Err(session.trouble(&link, status).await),
     };
-    let mut lines: Vec<_> = page.entries.iter().map(line).collect();
-    let more = !page.next_page_token.is_empty();
+    let mut room = MAX_NAMES;
+    let fits = |line: &String| {
+        let left = room.checked_sub(line.len());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    let mut lines: Vec<_> = page.entries.iter().map(line).take_while(fits).collect();
+    let shown = lines.len();
+    let more = shown < page.entries.len() || !page.next_page_token.is_empty();
     if more {
         lines.push(format!(
-            "and more than these {MAX_ENTRIES}: use run_command with ls or find"
+            "and more than these {shown}: use run_command with ls or find"
         ));
     }
     if lines.is_empty() {
         lines.push("the directory is empty".to_owned());
     }
+    let entries = page.entries.iter().take(shown);
     let answer = ListAnswer {
-        entries: page.entries.iter().map(EntryAnswer::of).collect(),
+        entries: entries.map(EntryAnswer::of).collect(),
         more,
     };
     Ok(Answer::done(
@@ -244,11 +257,11 @@ fn name(info: &PathInfo) -> &str {
 }
 
 fn line(info: &PathInfo) -> String {
-    let name = printable(name(info));
+    let name = excerpt::name(name(info));
     match info.kind() {
         Kind::File => format!("{name} ({} bytes)", info.size),
         Kind::Directory => format!("{name}/"),
-        Kind::Link => format!("{name} -> {}", printable(&info.target)),
+        Kind::Link => format!("{name} -> {}", excerpt::name(&info.target)),
         Kind::Special | Kind::Unspecified => format!("{name} (no file)"),
     }
 }

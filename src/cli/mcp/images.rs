@@ -5,6 +5,8 @@ use rmcp::model::ContentBlock;
 
 /// The largest image: as much as a display can have.
 pub(super) const MAX_IMAGE: usize = 3 << 20;
+/// What is said of one that is larger.
+pub(super) const TOO_LARGE: &str = "an image of more than 3 MiB, which is not shown: save it smaller, with fewer dots per inch or as JPEG";
 /// All images of one answer.
 const MAX_ALL: usize = 6 << 20;
 const MAX_COUNT: usize = 10;
