@@ -192,3 +192,23 @@ async def test_a_cancelled_call_is_cancelled_on_the_server(server, tool):
         if tool == "run_code":
             after = await client.call_tool("run_code", {"sandbox_id": sandbox, "code": "kept"})
             assert texts(after)[1] == "1\n"
+
+
+async def test_a_python_that_heeds_no_cancellation_is_ended_and_that_is_told(server):
+    async with session(server.address) as client:
+        sandbox = await create_sandbox(client)
+        scope = anyio.CancelScope()
+
+        async def progress(seconds, total, message):
+            if "ready" in message:
+                scope.cancel()
+
+        source = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('ready', flush=True)\nwhile True: pass"
+        with scope:
+            call = {"sandbox_id": sandbox, "code": source}
+            await client.call_tool("run_code", call, progress_callback=progress)
+        await server.execution_that_ended(sandbox)
+        after = await client.call_tool("run_code", {"sandbox_id": sandbox, "code": "1"})
+        assert after.is_error and "its variables are gone" in texts(after)[0]
+        again = await client.call_tool("run_code", {"sandbox_id": sandbox, "code": "1"})
+        assert texts(again)[1] == "1\n"
