@@ -59,10 +59,11 @@ def test_calls_that_wait_for_a_server_share_one_attempt():
             fill[-1].setblocking(False)
             fill[-1].connect_ex(full.getsockname())
         wire = Wire(f"127.0.0.1:{full.getsockname()[1]}")
-        for id in range(1, 41):
+        for id in range(1, 66):
             wire.call(id, "run_command", command="true")
         # One after the other they would take longer than the patience of a test.
-        waiting = set(range(1, 41))
+        assert "64 calls of this session are under way" in error(wire, 65)
+        waiting = set(range(1, 65))
         while waiting:
             answer = wire.until(lambda message: message.get("id") in waiting)
             assert "cannot reach a server" in answer["result"]["content"][0]["text"]

@@ -1,8 +1,11 @@
 //! The connection to the server, which is made anew when it breaks: one attempt is for all who wait for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Mutex;
@@ -84,10 +87,26 @@ impl Connector {
     }
 }
 
+/// Whether a call failed before anything of it was sent.
+pub(super) fn was_not_sent(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+    causes.any(|cause| {
+        let of_http = cause.downcast_ref::<hyper::Error>();
+        cause.is::<tonic::ConnectError>() || of_http.is_some_and(hyper::Error::is_canceled)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use bytes::Bytes;
     use clap::Parser;
-    use tokio::net::TcpListener;
+    use http_body_util::Empty;
+    use hyper::{Request, client::conn::http2};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::{io::duplex, net::TcpListener};
+    use tonic::Status;
 
     use super::*;
 
@@ -125,5 +144,18 @@ mod tests {
             tokio::join!(connector.instead_of(&broken), connector.instead_of(&broken));
         assert_eq!((one.unwrap().number, other.unwrap().number), (2, 2));
         assert_eq!(connector.link().await.unwrap().number, 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_sent_is_told_from_what_may_have_been() {
+        let (ours, _theirs) = duplex(4096);
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(ours));
+        let (mut requests, connection) = handshake.await.unwrap();
+        drop(connection);
+        let request = Request::new(Empty::<Bytes>::new());
+        let error = requests.send_request(request).await.unwrap_err();
+        let status = Status::from_error(Box::new(error));
+        assert!(was_not_sent(status.source().unwrap()));
+        assert!(!was_not_sent(&io::Error::other("it broke")));
     }
 }

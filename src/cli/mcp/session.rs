@@ -14,7 +14,7 @@ use tokio::{sync, task::JoinSet, time::timeout};
 use tonic::{Code, Status};
 
 use super::{
-    connection::{Connector, Link},
+    connection::{Connector, Link, was_not_sent},
     log::Log,
     trouble::Trouble,
 };
@@ -96,8 +96,10 @@ impl Session {
             return Trouble::Refused(Box::new(status));
         };
         let broke = source.to_string();
+        let was_sent = !was_not_sent(source);
         match self.connector.instead_of(link).await {
-            Ok(_) => Trouble::Broken(broke),
+            Ok(_) if was_sent => Trouble::Broken(broke),
+            Ok(_) => Trouble::NotSent(broke),
             Err(away) => Trouble::Server(away),
         }
     }

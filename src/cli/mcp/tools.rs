@@ -15,6 +15,7 @@ use rmcp::{
 };
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::{
     answer::{Answer, ProgramAnswer},
@@ -29,6 +30,9 @@ use super::{
     session::Session,
     trouble::Trouble,
 };
+
+/// Calls at once, which may each hold a message and an answer of megabytes.
+const MAX_CALLS: usize = 64;
 
 const INSTRUCTIONS: &str = "\
 Runs code in sandboxes that have no network and reach nothing of this machine. run_code and run_command take a fresh \
@@ -68,6 +72,7 @@ End a sandbox of create_sandbox, with all that runs in it and its files.";
 pub(super) struct Tools {
     session: Arc<Session>,
     structured: bool,
+    calls: Semaphore,
 }
 
 impl Tools {
@@ -76,6 +81,7 @@ impl Tools {
         Self {
             session,
             structured,
+            calls: Semaphore::new(MAX_CALLS),
         }
     }
 
@@ -115,6 +121,9 @@ impl Tools {
         progress: Option<&Progress>,
     ) -> Option<Result<Answer, Trouble>> {
         let session = &self.session;
+        let Ok(_permit) = self.calls.try_acquire() else {
+            return Some(Err(Trouble::TooManyCalls(MAX_CALLS)));
+        };
         Some(match name {
             "run_code" => match parse::<RunCode>(arguments) {
                 Ok(call) => run::code(session, call, progress).await,

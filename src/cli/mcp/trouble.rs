@@ -33,10 +33,16 @@ pub(super) enum Trouble {
     )]
     Broken(String),
     #[error(
+        "the connection to the server broke: {0}. There is a new one, and nothing was begun: call again"
+    )]
+    NotSent(String),
+    #[error(
         "the Python of this sandbox has ended, and its variables are gone: {0}. Nothing was run. Call \
          again: a new one takes the code"
     )]
     StateGone(String),
+    #[error("{0} calls of this session are under way, which is the most: wait until one has ended")]
+    TooManyCalls(usize),
     #[error("the server ended the call without saying how it ended: call again")]
     NoOutcome,
 }
