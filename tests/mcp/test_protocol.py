@@ -193,6 +193,8 @@ def test_text_that_a_client_has_cut_is_repaired(server, arguments, stdout):
         (b'{"name":"run_code","arguments":[]}', -32602),
         (b'{"arguments":{}}', -32602),
         (b'{"name":5,"arguments":{}}', -32602),
+        (b"[1]", -32600),
+        (b'{"name":"run_code","arguments":{"code":"1"},"_meta":[]}', -32600),
     ],
 )
 def test_a_call_that_cannot_be_read_is_answered(server, params, code):

@@ -1,5 +1,6 @@
 //! A line of the client's as the SDK takes it: it drops what it cannot parse without a word to whoever waits.
 
+use rmcp::{RoleServer, model::ErrorCode, service::RxJsonRpcMessage};
 use serde_json::{Value, json};
 
 /// The longest line that the SDK takes, with its end.
@@ -13,6 +14,7 @@ pub(super) const UNREADABLE: &str = "sandpool/unreadable";
 ///
 /// - What is JSON is left as it is, but an array is taken apart: 2025-03-26 has batches.
 /// - Bytes that are no UTF-8, and halves of surrogate pairs, become U+FFFD: models and their clients cut text.
+/// - A request that has an id, and is none of MCP's, is replaced by one whose answer says so.
 /// - Of any other line the id is sought, so that its request can be answered.
 pub(super) fn readable(line: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(line);
@@ -48,9 +50,34 @@ pub(super) fn too_long(beginning: &[u8]) -> Vec<String> {
 fn messages(value: Value, text: &str) -> Vec<String> {
     match value {
         // The SDK says what is wrong with an empty one.
-        Value::Array(batch) if !batch.is_empty() => batch.iter().map(Value::to_string).collect(),
-        _ => vec![text.to_owned()],
+        Value::Array(batch) if !batch.is_empty() => batch
+            .into_iter()
+            .map(|value| {
+                let text = value.to_string();
+                message(value, &text)
+            })
+            .collect(),
+        _ => vec![message(value, text)],
     }
+}
+
+/// The text itself, unless the SDK would answer to it without its id.
+fn message(value: Value, text: &str) -> String {
+    let id = value.get("id").cloned().filter(is_id);
+    match (
+        id,
+        serde_json::from_value::<RxJsonRpcMessage<RoleServer>>(value),
+    ) {
+        (Some(id), Err(_)) => {
+            let reason = "the message is no request: jsonrpc is \"2.0\", method a string, and params an object";
+            refusal(&id, ErrorCode::INVALID_REQUEST, reason)
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn is_id(value: &Value) -> bool {
+    value.is_string() || value.is_i64()
 }
 
 fn unreadable(text: &str, reason: &str) -> Vec<String> {
@@ -58,16 +85,16 @@ fn unreadable(text: &str, reason: &str) -> Vec<String> {
         tracing::warn!("a message is dropped, and has no id to answer to: {reason}");
         return Vec::new();
     };
-    let message = json!({
-        "jsonrpc": "2.0",
-        "id": id,
-        "method": UNREADABLE,
-        "params": {"reason": reason},
-    });
-    vec![message.to_string()]
+    vec![refusal(&id, ErrorCode::PARSE_ERROR, reason)]
 }
 
-/// With U+FFFD for each half of a surrogate pair, written as \uXXXX, whose other half is not there.
+/// A request that is answered with an error.
+fn refusal(id: &Value, code: ErrorCode, reason: &str) -> String {
+    let params = json!({"code": code.0, "reason": reason});
+    json!({"jsonrpc": "2.0", "id": id, "method": UNREADABLE, "params": params}).to_string()
+}
+
+/// With U+FFFD for each half of a surrogate pair, written as \u(r#"[{"a":1}, {"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#])(r#"[{"a":1}, {"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#]), whose other half is not there.
 fn without_lone_surrogates(text: &str) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut rest = text;
@@ -108,7 +135,7 @@ fn id(text: &str) -> Option<Value> {
                 rest = after.strip_prefix('"')?;
                 let value = rest.trim_start().strip_prefix(':');
                 if let Some(value) = value.filter(|_| depth == 1 && string == "id") {
-                    return first_value(value).filter(|id| id.is_string() || id.is_i64());
+                    return first_value(value).filter(is_id);
                 }
             }
         }
@@ -144,10 +171,7 @@ mod tests {
                 r#"{"a": 1.50, "b":"\ud83d\ude00"}"#,
                 vec![r#"{"a": 1.50, "b":"\ud83d\ude00"}"#],
             ),
-            (
-                r#"[{"id":1}, {"id":2}]"#,
-                vec![r#"{"id":1}"#, r#"{"id":2}"#],
-            ),
+            (r#"[{"a":1}, {"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#]),
             ("[]", vec!["[]"]),
             ("\u{feff}{}", vec!["{}"]),
             (" \r", vec![]),

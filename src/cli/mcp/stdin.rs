@@ -110,7 +110,7 @@ mod tests {
     async fn lines_are_whole_whatever_they_are_read_with() {
         let mut sent = String::new();
         for number in 0..5_000 {
-            writeln!(sent, "{{\"id\":{number}}}").unwrap();
+            writeln!(sent, "{{\"line\":{number}}}").unwrap();
         }
         let long = format!("{{\"id\":-1,\"x\":\"{}\"}}\n", "x".repeat(MAX_LINE));
         let all = [&sent, &long, &sent].map(String::as_str).concat();

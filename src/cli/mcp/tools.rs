@@ -210,8 +210,11 @@ impl ServerHandler for Tools {
     ) -> Result<CustomResult, ErrorData> {
         Err(match request.method.as_str() {
             UNREADABLE => {
-                let reason = request.params.as_ref().and_then(|it| it["reason"].as_str());
-                ErrorData::parse_error(reason.unwrap_or_default().to_owned(), None)
+                let params = request.params.unwrap_or_default();
+                let code = params["code"].as_i64().and_then(|it| it.try_into().ok());
+                let code = code.map_or(ErrorCode::INVALID_REQUEST, ErrorCode);
+                let reason = params["reason"].as_str().unwrap_or_default();
+                ErrorData::new(code, reason.to_owned(), None)
             }
             "tools/call" => ErrorData::invalid_params(
                 "tools/call takes a name, which is a string, and arguments, which are an object",
