@@ -123,6 +123,11 @@ class Session:
                 if made is not sandbox:
                     _delete(made)
 
+    def give_up(self) -> None:
+        """Ends its sandbox, for others to have one."""
+        if self._client is not None:
+            self.delete(self._client)
+
     def _ready(
         self, client: Client, make_sandbox: Callable[[Client], Sandbox], longest: float
     ) -> tuple[Sandbox, Context]:
@@ -232,11 +237,14 @@ class Sessions:
         with self._lock:
             session = self._by_key.setdefault(key, Session())
             self._by_key.move_to_end(key)
-            if len(self._by_key) > _MAX_SESSIONS:
-                # Its sandbox, if it still has one, ends by its idle timeout.
-                unused = (key for key, session in self._by_key.items() if not session.is_used)
-                del self._by_key[next(unused)]  # At the latest this one's.
-            return session
+            if len(self._by_key) <= _MAX_SESSIONS:
+                return session
+            # At the latest this one's.
+            unused = next(key for key, other in self._by_key.items() if not other.is_used)
+            forgotten = self._by_key.pop(unused)
+        if forgotten is not session:
+            forgotten.give_up()
+        return session
 
     def delete(self, client: Client) -> None:
         """Ends all of their sandboxes, as `Session.delete`."""
