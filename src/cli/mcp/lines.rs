@@ -94,7 +94,7 @@ fn refusal(id: &Value, code: ErrorCode, reason: &str) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": UNREADABLE, "params": params}).to_string()
 }
 
-/// With U+FFFD for each half of a surrogate pair, written as \u(r#"[{"a":1}, {"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#])(r#"[{"a":1}, {"b":2}]"#, vec![r#"{"a":1}"#, r#"{"b":2}"#]), whose other half is not there.
+/// With U+FFFD for each half of a surrogate pair, written as `\ud83d`, whose other half is not there.
 fn without_lone_surrogates(text: &str) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut rest = text;
