@@ -19,7 +19,7 @@ from sandpool.v1.execution_pb2_grpc import ExecutionServiceStub
 
 START = pb.ExecutionSpec(code=pb.Code(language="python", source="print(1)"))
 WARM_UP = 5  # Calls that are not counted.
-IDLE = 0.3  # Seconds between two calls, in which the pool starts the next sandbox.
+IDLE = 1.0  # Seconds between two calls, in which the pool starts the next sandbox, and rests.
 
 
 def raw(stub: ExecutionServiceStub) -> None:
