@@ -249,6 +249,37 @@ async fn a_context_has_a_directory_and_an_environment_and_its_cells_have_files()
 }
 
 #[tokio::test]
+async fn a_sandbox_has_thirty_two_contexts_and_no_more() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let mut contexts = Vec::new();
+    for number in 0..32 {
+        let context = named.context().await;
+        let source = format!("own = {number}");
+        cell(&source, &context).run(&client).await.printed("");
+        contexts.push(context);
+    }
+    let status = named.try_context(|_| {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(
+        status.message().contains("32 contexts") && status.message().contains("delete one"),
+        "{status}"
+    );
+    let deleted = contexts.remove(7);
+    named.delete_context(&deleted.context_id).await.unwrap();
+    cell("print('new')", &named.context().await)
+        .run(&client)
+        .await
+        .printed("new\n");
+    for (number, context) in (0..32).filter(|number| *number != 7).zip(&contexts) {
+        let printed = format!("{number}\n");
+        let own = cell("print(own)", context);
+        own.run(&client).await.printed(&printed);
+    }
+    named.delete().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_refused_with_its_field() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
