@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{OpenOptionsExt, PermissionsExt},
+        fs::{FileExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -54,6 +54,8 @@ pub(super) struct OutputFiles {
     /// By path, which is relative to the root.
     known: HashMap<String, KnownFile>,
     open: Option<Open>,
+    /// What is left of both.
+    places: usize,
     budget: u64,
     /// Matched files that were left out.
     pub(super) omitted: u32,
@@ -65,6 +67,17 @@ struct Open {
     mode: u32,
     size: u64,
     offset: u64,
+    /// While it is compared with what is known of it.
+    compared: Option<Sha256>,
+}
+
+/// What comes of a step.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The next piece, encoded with its length before it.
+    Piece(Vec<u8>),
+    /// Nothing, but there is more to do.
+    Nothing,
 }
 
 impl OutputFiles {
@@ -101,12 +114,11 @@ impl OutputFiles {
             })
             .filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()))
             .filter(|path| is_own(path))
-            .take(MAX_OUTPUT_FILES + 1)
+            // Each known one may be as it was, and one more says that there are too many.
+            .take(MAX_OUTPUT_FILES + known.len() + 1)
             .collect();
         paths.sort();
         paths.dedup();
-        let omitted = u32::from(paths.len() > MAX_OUTPUT_FILES);
-        paths.truncate(MAX_OUTPUT_FILES);
         Self {
             root: root.into(),
             paths: paths.into_iter(),
@@ -115,33 +127,53 @@ impl OutputFiles {
                 .map(|it| (it.path.clone(), it.clone()))
                 .collect(),
             open: None,
+            places: MAX_OUTPUT_FILES,
             budget,
-            omitted,
+            omitted: 0,
         }
     }
 
-    /// The next piece, encoded with its length before it.
-    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if self.open.is_none() {
-                let path = self.paths.next()?;
-                match self.open(&path) {
-                    Some(open) if open.is(&self.known).unwrap_or(false) => {}
-                    Some(open) if open.size <= self.budget => {
-                        self.budget -= open.size;
-                        self.open = Some(open);
-                    }
-                    _ => self.omitted += 1,
-                }
+    /// Goes on by a chunk of a file; none: there is no more.
+    pub(super) fn step(&mut self) -> Option<Step> {
+        let Some(mut open) = self.open.take() else {
+            let path = self.paths.next()?;
+            match self.open(&path) {
+                Some(open) if open.compared.is_some() => self.open = Some(open),
+                Some(open) => self.open = self.admit(open),
+                None => self.omitted += 1,
             }
-            if let Some(open) = &mut self.open {
-                let chunk = open.read();
-                if chunk.last {
-                    self.open = None;
-                }
-                return Some(chunk.encode_length_delimited_to_vec());
-            }
+            return Some(Step::Nothing);
+        };
+        let chunk = open.read();
+        let Some(hasher) = &mut open.compared else {
+            self.open = (!chunk.last).then_some(open);
+            return Some(Step::Piece(chunk.encode_length_delimited_to_vec()));
+        };
+        hasher.update(&chunk.content);
+        if !chunk.last {
+            self.open = Some(open);
+            return Some(Step::Nothing);
         }
+        // Times would not tell: gVisor changes none when a shared mapping is written.
+        let content = hasher.finalize_reset();
+        let known = self.known.get(&open.path);
+        if known.is_none_or(|known| content[..] != known.sha256[..]) {
+            open.compared = None;
+            open.offset = 0;
+            self.open = self.admit(open);
+        }
+        Some(Step::Nothing)
+    }
+
+    /// A file that is no known one, if there is room for it.
+    fn admit(&mut self, open: Open) -> Option<Open> {
+        if self.places == 0 || open.size > self.budget {
+            self.omitted += 1;
+            return None;
+        }
+        self.places -= 1;
+        self.budget -= open.size;
+        Some(open)
     }
 
     fn open(&self, path: &Path) -> Option<Open> {
@@ -152,9 +184,14 @@ impl OutputFiles {
             .open(path)
             .ok()?;
         let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
+        let path = path.strip_prefix(&self.root).ok()?.to_str()?.to_owned();
+        let known = self.known.get(&path);
         Some(Open {
+            compared: known
+                .filter(|known| known.size == meta.len())
+                .map(|_| Sha256::new()),
             file,
-            path: path.strip_prefix(&self.root).ok()?.to_str()?.to_owned(),
+            path,
             mode: meta.permissions().mode() & 0o777,
             size: meta.len(),
             offset: 0,
@@ -163,26 +200,6 @@ impl OutputFiles {
 }
 
 impl Open {
-    /// Whether it is as it is known. Its time on the way to that would not tell: gVisor changes none for what is
-    /// written by a shared mapping.
-    fn is(&self, known: &HashMap<String, KnownFile>) -> io::Result<bool> {
-        let Some(known) = known.get(&self.path).filter(|it| it.size == self.size) else {
-            return Ok(false);
-        };
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
-        // No further than it went when its size was taken: it may grow meanwhile.
-        let mut content = (&self.file).take(self.size);
-        loop {
-            match content.read(&mut buffer)? {
-                0 => break,
-                read => hasher.update(&buffer[..read]),
-            }
-        }
-        (&self.file).rewind()?;
-        Ok(hasher.finalize()[..] == known.sha256[..])
-    }
-
     /// A file that shrinks while it is read is filled up with zeroes: its size is announced.
     fn read(&mut self) -> FileChunk {
         let length = usize::try_from(self.size - self.offset)
@@ -191,7 +208,8 @@ impl Open {
         let mut content = vec![0; length];
         let mut filled = 0;
         while filled < length {
-            match self.file.read(&mut content[filled..]) {
+            let at = self.offset + filled as u64;
+            match self.file.read_at(&mut content[filled..], at) {
                 Ok(0) | Err(_) => break,
                 Ok(n) => filled += n,
             }
@@ -216,8 +234,13 @@ mod tests {
     use super::*;
 
     fn all(files: &mut OutputFiles) -> Vec<FileChunk> {
-        std::iter::from_fn(|| files.next())
-            .map(|bytes| FileChunk::decode_length_delimited(bytes.as_slice()).unwrap())
+        std::iter::from_fn(|| files.step())
+            .filter_map(|step| match step {
+                Step::Piece(bytes) => {
+                    Some(FileChunk::decode_length_delimited(bytes.as_slice()).unwrap())
+                }
+                Step::Nothing => None,
+            })
             .collect()
     }
 
@@ -291,6 +314,31 @@ mod tests {
         assert_eq!(paths, ["changed", "grown", "new"]);
         assert_eq!(&all[0].content[..], b"54321");
         assert_eq!(files.omitted, 0);
+    }
+
+    #[test]
+    fn a_thousand_files_come_besides_those_that_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap();
+        let known: Vec<_> = (0..1000)
+            .map(|number| {
+                let path = format!("a{number}");
+                fs::write(dir.path().join(&path), "").unwrap();
+                KnownFile {
+                    path,
+                    size: 0,
+                    sha256: Sha256::digest("").to_vec().into(),
+                }
+            })
+            .collect();
+        for number in 0..1002 {
+            fs::write(dir.path().join(format!("z{number:04}")), "").unwrap();
+        }
+        let mut files = OutputFiles::find(root, &["*".into()], &known, 0);
+        let all = all(&mut files);
+        assert_eq!(all.len(), 1000);
+        assert_eq!(all.last().unwrap().path, "z0999");
+        assert_eq!(files.omitted, 1);
     }
 
     #[test]

@@ -140,10 +140,11 @@ impl ExecutionService for Executions {
         let admission = match admitted {
             Admitted::New(admission) if !admission.outlives_its_call() => admission,
             kept => {
+                let is_new = matches!(kept, Admitted::New(_));
                 let record = start_kept(kept);
                 if let Some(program) = record.input() {
                     // Ends with the call.
-                    tokio::spawn(forward_input(messages, order, program, refused));
+                    tokio::spawn(forward_input(messages, order, program, is_new, refused));
                 }
                 let responses = UntilFinished {
                     stream: tell(record.attach([0; 3], 0)).merge(refusals),
@@ -153,9 +154,9 @@ impl ExecutionService for Executions {
             }
         };
         let (to_client, updates) = mpsc::channel(UPDATES);
-        let (program, input) = admission.input();
+        let (program, input) = admission.open_input();
         // Ends with the call: when the client goes away or the program ends.
-        tokio::spawn(forward_input(messages, order, program, refused));
+        tokio::spawn(forward_input(messages, order, program, true, refused));
         // Owned by the dispatcher, which waits for it or ends it at shutdown.
         let record = admission.record().clone();
         tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
@@ -204,7 +205,7 @@ impl ExecutionService for Executions {
         };
 
         let (to_client, mut updates) = mpsc::channel(UPDATES);
-        let (program, input) = admission.input();
+        let (program, input) = admission.open_input();
         give_all(&program, request.stdin).await;
         // When the client goes away, this call's future is dropped, and with it `updates`.
         let record = admission.record().clone();
@@ -263,7 +264,7 @@ fn start_kept(admitted: Admitted) -> Arc<Record> {
         Admitted::Known(record) => record,
         Admitted::New(admission) => {
             let record = admission.record().clone();
-            let (program, input) = admission.input();
+            let (program, input) = admission.open_input();
             record.set_input(program);
             // Owned by the dispatcher, which waits for it or ends it at shutdown.
             tokio::spawn(admission.run(input, Sink::Kept(record.clone())));
@@ -272,11 +273,13 @@ fn start_kept(admitted: Admitted) -> Arc<Record> {
     }
 }
 
-/// Passes on what the client sends, until it ends, breaks the order, or goes away.
+/// Passes on what the client sends, until it ends, breaks the order, or goes away. Of a call that repeats an earlier one,
+/// and so has not begun the program, what comes after the end of stdin has come before: it is dropped.
 async fn forward_input(
     mut messages: Streaming<v1::ExecuteRequest>,
     mut order: InputOrder,
     program: Arc<ProgramInput>,
+    has_begun: bool,
     refused: mpsc::Sender<Refusal>,
 ) {
     loop {
@@ -302,6 +305,7 @@ async fn forward_input(
         };
         match program.send(input).await {
             Ok(()) => {}
+            Err(NotSent::StdinClosed) if !has_begun => {}
             Err(NotSent::Ended) => return,
             Err(error) => {
                 let _ = refused.send(not_sent(error)).await;

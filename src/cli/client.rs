@@ -86,10 +86,7 @@ impl Bearer {
         match self {
             Self::Nobody => Ok(None),
             Self::Fixed(header) => Ok(Some(header.clone())),
-            Self::File(path) => {
-                let token = read(path)?;
-                authorization(&String::from_utf8_lossy(&token), path.display()).map(Some)
-            }
+            Self::File(path) => header_of(path).map(Some),
         }
     }
 }
@@ -103,6 +100,11 @@ impl Interceptor for Bearer {
         }
         Ok(request)
     }
+}
+
+fn header_of(path: &Path) -> Result<AsciiMetadataValue, ClientError> {
+    let token = read(path)?;
+    authorization(&String::from_utf8_lossy(&token), path.display())
 }
 
 fn authorization(token: &str, origin: impl Display) -> Result<AsciiMetadataValue, ClientError> {
@@ -178,14 +180,19 @@ impl ServerArgs {
     }
 
     fn bearer(&self) -> Result<Bearer, ClientError> {
-        let bearer = match (&self.token_file, env::var("SANDPOOL_TOKEN")) {
-            (Some(path), _) => Bearer::File(path.as_path().into()),
-            (None, Ok(token)) => Bearer::Fixed(authorization(&token, "SANDPOOL_TOKEN")?),
-            (None, Err(_)) => Bearer::Nobody,
+        let Some(path) = &self.token_file else {
+            return match env::var("SANDPOOL_TOKEN") {
+                Ok(token) => authorization(&token, "SANDPOOL_TOKEN").map(Bearer::Fixed),
+                Err(_) => Ok(Bearer::Nobody),
+            };
         };
         // What cannot be sent is said before anything is asked of a server.
-        bearer.header()?;
-        Ok(bearer)
+        let header = header_of(path)?;
+        Ok(match path.is_file() {
+            true => Bearer::File(path.as_path().into()),
+            // A pipe says it once.
+            false => Bearer::Fixed(header),
+        })
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, ClientError> {
@@ -274,6 +281,24 @@ pub(super) fn printable(text: &str) -> String {
             escaped.into_iter().flatten().chain(plain)
         })
         .collect()
+}
+
+#[cfg(test)]
+impl ServerArgs {
+    /// As of a command line.
+    pub(super) fn of(words: &[&str]) -> Self {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            server: ServerArgs,
+        }
+        #[expect(clippy::unwrap_used, reason = "of tests alone")]
+        Line::try_parse_from(["sandpool"].iter().chain(words))
+            .unwrap()
+            .server
+    }
 }
 
 #[cfg(test)]

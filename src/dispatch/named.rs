@@ -477,7 +477,8 @@ impl Dispatcher {
         live.filter(|it| it.caller == caller).cloned().collect()
     }
 
-    /// Ends a caller's sandbox and all that runs in it, and waits for that: its place is free for another one.
+    /// Ends a caller's sandbox and all that runs in it, and waits for that, so that its place is free for another one; what
+    /// does not end within [`DELETE_PATIENCE`] is no longer waited for.
     ///
     /// # Errors
     /// See [`NoSandbox`].

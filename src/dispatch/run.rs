@@ -292,9 +292,9 @@ impl Admission {
         self.record().outlives_its_call()
     }
 
-    /// The way to its program, and what [`Admission::run`] takes of that.
+    /// A new way to its program, of which [`Admission::run`] takes the other end.
     #[must_use]
-    pub fn input(&self) -> (Arc<ProgramInput>, mpsc::Receiver<Input>) {
+    pub fn open_input(&self) -> (Arc<ProgramInput>, mpsc::Receiver<Input>) {
         let (input, taken) = ProgramInput::new(&self.request.spec);
         (Arc::new(input), taken)
     }

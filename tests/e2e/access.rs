@@ -314,6 +314,15 @@ async fn sandpool_run_shows_the_token() {
     let good = (Some(0), "in\n".to_owned());
     assert_eq!(run(Some(AGENTS), &[]).await, good);
     assert_eq!(run(Some("wrong"), &["--token-file", file]).await, good);
+    // A pipe can be read once.
+    let pipe = file.to_owned() + ".pipe";
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let writes = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, AGENTS)
+    });
+    assert_eq!(run(None, &["--token-file", &pipe]).await, good);
+    writes.await.unwrap().unwrap();
     for (variable, options, complaint) in [
         (
             None,

@@ -236,6 +236,29 @@ async fn signals_and_sizes_are_written_too() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_repeated_with_its_input_attaches() {
+    let (_server, client) = main_pool().await;
+    let id = id("repeated");
+    let program = bash("cat; echo end").id(&id).keep(HOUR).stdin("given\n");
+    for _ in 0..2 {
+        let done = program.clone().run(&client).await.exited(0);
+        assert_eq!(done.out(), "given\nend\n");
+    }
+    // While it runs, too.
+    let id = self::id("repeated-running");
+    let program = bash("cat; echo read; sleep 1000").id(&id).keep(HOUR);
+    let program = program.stdin_open();
+    for _ in 0..2 {
+        let mut execution = program.clone().start(&client).await;
+        execution.send("given\n").await;
+        execution.close_stdin().await;
+        execution.until_stdout("given\nread\n").await;
+    }
+    let kill = Write::Signal(v1::Signal { number: 9 });
+    client.write_input(&id, kill).await.unwrap();
+}
+
+#[tokio::test]
 async fn input_that_no_program_would_get_is_refused() {
     let (_server, client) = main_pool().await;
     let (deaf, open) = (id("deaf"), id("open"));

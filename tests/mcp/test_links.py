@@ -31,6 +31,18 @@ def test_a_session_whose_connection_broke_deletes_its_sandboxes_all_the_same(ser
     assert not any(line.startswith(sandbox) for line in server.shows("sandbox", "list"))
 
 
+def test_a_call_that_was_sent_is_not_told_as_if_nothing_had_been_done(server):
+    link = Link(server.address)
+    wire = Wire(link.address)
+    wire.call(1, "run_command", command="echo ready; sleep 1000")
+    wire.until_output("ready")
+    link.cut()
+    told = error(wire, 1)
+    assert "cannot reach a server" in told
+    assert "may have been done or not" in told
+    wire.ends()
+
+
 def test_what_cannot_be_deleted_is_told(server):
     link = Link(server.address)
     wire, sandbox = begin(link.address)

@@ -90,7 +90,7 @@ async def test_a_sandbox_too_many_is_told_with_what_ends_one():
             # Half of max_sandboxes is for one caller.
             created = [await client.call_tool("create_sandbox", {}) for _ in range(9)]
     assert [it.is_error for it in created] == [False] * 8 + [True]
-    assert "delete_sandbox what is not needed" in texts(created[-1])[0]
+    assert "a sandbox by delete_sandbox" in texts(created[-1])[0]
 
 
 async def test_content_alone_is_answered_where_it_is_asked_for(server):
@@ -201,6 +201,13 @@ def test_a_call_that_cannot_be_read_is_answered(server, params, code):
     wire = Wire(server.address)
     wire.raw(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}' % params)
     assert wire.until(lambda message: message.get("id") == 1)["error"]["code"] == code
+    wire.ends()
+
+
+def test_params_that_a_method_does_not_take_are_named_as_that(server):
+    wire = Wire(server.address)
+    wire.raw(b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":5}}')
+    assert wire.until(lambda message: message.get("id") == 1)["error"]["code"] == -32602
     wire.ends()
 
 

@@ -162,6 +162,8 @@ def test_a_token_that_is_not_there_while_it_is_resumed_is_awaited(
         relay.cut()
         with ThreadPoolExecutor(1) as threads:
             reading = threads.submit(execution.result)
+            while execution._resumes < 2:
+                pass
             token.write_text("any")
             assert reading.result().stdout == "1\n2\n"
 

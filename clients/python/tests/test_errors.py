@@ -160,7 +160,7 @@ def test_a_token_that_its_owner_renews_is_read_again(
         with pytest.raises(Unauthenticated):
             client.run("print(1)")
         file.unlink()
-        with pytest.raises(BadToken, match=r"token_file: .*token' cannot be read: No such file"):
+        with pytest.raises(BadToken, match=r"TOKEN_FILE: .*token' cannot be read: No such file"):
             client.run("print(1)")
         file.write_text("0123456789abcdef")
         assert client.run("print(1)").stdout == "1\n"
@@ -179,6 +179,25 @@ def test_the_environment_alone_lets_in(
         Client()
     monkeypatch.setenv("SANDPOOL_CA", "/nowhere")
     with pytest.raises(ValueError, match="SANDPOOL_CA: '/nowhere' cannot be read: No such file"):
+        Client()
+
+
+def test_a_token_comes_by_a_pipe_and_its_origin_is_named(
+    secure: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.write(write, b"0123456789abcdef\n")
+    os.close(write)
+    tls = TLS(ca=(certificate / "tls.crt").read_bytes())
+    with Client(f"localhost:{secure}", token_file=f"/dev/fd/{read}", tls=tls) as client:
+        assert client.run("print(1)").stdout == "1\n"
+    os.close(read)
+    monkeypatch.setenv("SANDPOOL_TOKEN_FILE", "/nowhere")
+    with pytest.raises(BadToken, match="SANDPOOL_TOKEN_FILE: '/nowhere' cannot be read"):
+        Client()
+    monkeypatch.setenv("SANDPOOL_TOKEN_FILE", "")
+    monkeypatch.setenv("SANDPOOL_TOKEN", " ")
+    with pytest.raises(BadToken, match="SANDPOOL_TOKEN: it is empty"):
         Client()
 
 

@@ -10,12 +10,18 @@ use std::{
 
 use tokio::{
     sync::watch,
+    task::yield_now,
     time::{Instant, sleep},
 };
 
 use super::{AFTER_EXIT, Execution, State};
 use crate::{
-    agent::{files::OutputFiles, interpreters::Program, memory::Overrun, pipes::Outputs},
+    agent::{
+        files::{OutputFiles, Step},
+        interpreters::Program,
+        memory::Overrun,
+        pipes::Outputs,
+    },
     proto::agent::{Exited, Start, Stream, exited, start},
     reaper::End,
 };
@@ -146,8 +152,12 @@ impl Execution {
             &start.known_files,
             start.output_file_bytes,
         );
-        while let Some(bytes) = files.next() {
-            self.fill(2, bytes.into()).await;
+        while let Some(step) = files.step() {
+            match step {
+                Step::Piece(bytes) => self.fill(2, bytes.into()).await,
+                // The agent has one thread, and other executions.
+                Step::Nothing => yield_now().await,
+            }
         }
         files.omitted
     }

@@ -16,7 +16,7 @@ use crate::cli::client::{ClientError, Connection, ServerArgs};
 pub(super) struct Connector {
     server: ServerArgs,
     newest: Mutex<Attempt>,
-    /// The number of the newest attempt, for those who do not hold it yet.
+    /// The number of the last attempt that has ended, which is read without the lock.
     ended: AtomicU64,
 }
 
@@ -101,7 +101,6 @@ mod tests {
     use std::io;
 
     use bytes::Bytes;
-    use clap::Parser;
     use http_body_util::Empty;
     use hyper::{Request, client::conn::http2};
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -110,18 +109,8 @@ mod tests {
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        server: ServerArgs,
-    }
-
     fn connector(address: &str) -> Connector {
-        Connector::new(
-            Line::try_parse_from(["mcp", "--address", address])
-                .unwrap()
-                .server,
-        )
+        Connector::new(ServerArgs::of(&["--address", address]))
     }
 
     #[tokio::test]

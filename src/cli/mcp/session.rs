@@ -91,7 +91,7 @@ impl Session {
 
     /// Why a call failed: by the server's own word, or because it is away.
     pub(super) async fn trouble(&self, link: &Link, status: Status) -> Trouble {
-        // Only what was made on this side has a source.
+        // What a connection that broke says has a source; what a server says has none.
         let Some(source) = status.source() else {
             return Trouble::Refused(Box::new(status));
         };
@@ -100,6 +100,7 @@ impl Session {
         match self.connector.instead_of(link).await {
             Ok(_) if was_sent => Trouble::Broken(broke),
             Ok(_) => Trouble::NotSent(broke),
+            Err(away) if was_sent => Trouble::Away(away),
             Err(away) => Trouble::Server(away),
         }
     }
@@ -247,18 +248,11 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        server: ServerArgs,
-    }
-
     fn session() -> Session {
-        let server = Line::try_parse_from(["mcp"]).unwrap().server;
+        let server = ServerArgs::of(&[]);
         Session::new(server, String::new(), Log::start().unwrap())
     }
 

@@ -220,6 +220,9 @@ impl ServerHandler for Tools {
                 "tools/call takes a name, which is a string, and arguments, which are an object",
                 None,
             ),
+            method @ ("initialize" | "ping" | "tools/list") => {
+                ErrorData::invalid_params(format!("{method} takes other params"), None)
+            }
             _ => ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None),
         })
     }
@@ -268,19 +271,12 @@ fn of_arguments(schema: Arc<JsonObject>) -> Arc<JsonObject> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::*;
     use crate::cli::{client::ServerArgs, mcp::log::Log};
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        server: ServerArgs,
-    }
-
     fn tools(structured: bool) -> Vec<Tool> {
-        let server = Line::try_parse_from(["mcp"]).unwrap().server;
+        let server = ServerArgs::of(&[]);
         let log = Log::start().unwrap();
         let session = Arc::new(Session::new(server, String::new(), log));
         Tools::new(session, structured).list().unwrap()

@@ -33,6 +33,10 @@ pub(super) enum Trouble {
     )]
     Broken(String),
     #[error(
+        "the connection broke, and {0}. What the call had begun may have been done or not: look, and repeat it"
+    )]
+    Away(Arc<ClientError>),
+    #[error(
         "the connection to the server broke: {0}. There is a new one, and nothing was begun: call again"
     )]
     NotSent(String),
@@ -95,9 +99,10 @@ fn refusal(status: &Status) -> String {
         Code::NotFound => {
             text += "\ncreate_sandbox makes a sandbox, and list_files shows what is in one";
         }
-        // Too much runs, or is kept.
+        // Too much runs or is kept: sandboxes, or files.
         Code::ResourceExhausted => {
-            text += "\nwait until calls of before have ended, or delete_sandbox what is not needed";
+            text += "\nwait until calls of before have ended, or give up what is not needed: a sandbox by \
+                     delete_sandbox, its files by run_command";
         }
         Code::Unauthenticated => text += "\ngive sandpool mcp a token: SANDPOOL_TOKEN_FILE",
         Code::Unimplemented => text += "\nthe server is older than this client: update it",

@@ -45,7 +45,7 @@ class TLS:
 
 def _file(variable: str) -> bytes | None:
     path = os.environ.get(variable)
-    if path is None:
+    if not path:
         return None
     try:
         return Path(path).read_bytes()

@@ -235,7 +235,7 @@ def test_address_and_token_come_from_the_environment(
     monkeypatch.setenv("SANDPOOL_ADDRESS", server)
     monkeypatch.setenv("SANDPOOL_TOKEN", "a bad\ntoken")
     with SandpoolCodeExecutor() as executor:
-        assert "token: " in execute(executor, "1").stderr
+        assert "SANDPOOL_TOKEN: " in execute(executor, "1").stderr
         monkeypatch.setenv("SANDPOOL_TOKEN", "good-enough")
         assert execute(executor, "print(1)").stdout == "1\n"
 
@@ -286,6 +286,28 @@ def test_a_forked_process_is_told_and_leaves_its_parents_connection(
     child.join(60)
     assert child.exitcode == 0
     assert execute(executor, "print(x)", session="s").stdout == "1\n"
+
+
+def _first_use_in_a_child(executor: SandpoolCodeExecutor, say: Connection) -> None:
+    result = execute(executor, "print(1)", session="child")
+    executor.close()
+    say.send((result.stdout, result.stderr))
+
+
+def test_an_executor_that_is_made_before_a_fork_works_in_the_children(
+    make_executor: MakeExecutor, client: Client
+) -> None:
+    executor = make_executor(stateful=True)
+    fork = multiprocessing.get_context("fork")
+    for _ in range(2):
+        heard, say = multiprocessing.Pipe()
+        child = fork.Process(target=_first_use_in_a_child, args=(executor, say))
+        child.start()
+        assert heard.poll(60)
+        assert heard.recv() == ("1\n", "")
+        child.join(60)
+        assert child.exitcode == 0
+    assert client.list_sandboxes(labels={"adk.agent.google.com/session-id": "child"}) == []
 
 
 def test_a_forked_process_does_not_wait_for_a_turn_of_its_parents(

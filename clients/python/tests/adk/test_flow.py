@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakValueDictionary
 
 import pytest
+from google.adk.sessions import InMemorySessionService
 from google.genai import types
 
 from sandpool import Client
-from sandpool.adk import SandpoolCodeExecutor, connection, sessions
+from sandpool.adk import SandpoolCodeExecutor, sessions
 
 from .conftest import MakeExecutor
 from .scripted import Chat, outcomes, python, text_of
@@ -121,7 +122,7 @@ async def test_another_process_of_the_agent_tells_that_the_state_is_not_there(
     chat = Chat(make_executor(stateful=True), python("x = 1"), "Stored.")
     await chat.say("Store it.")
     # As it is in another process, which has no executors but its own.
-    monkeypatch.setattr(connection, "_HERE", WeakValueDictionary())
+    monkeypatch.setattr(sessions, "_HERE", WeakValueDictionary())
     answers = [python("x"), python("x = 2"), python("print(x)"), "Here."]
     other = Chat(make_executor(stateful=True), *answers, sessions=chat.sessions)
     await other.say("Show it.")
@@ -138,6 +139,30 @@ async def test_executors_of_one_session_have_a_state_each(make_executor: MakeExe
     for chat, printed in ((first, ""), (second, ""), (first, "1\n"), (second, "2\n")):
         (outcome,) = outcomes(await chat.say("Go."))
         assert (outcome.outcome, outcome.output) == (OK, f"Code execution result:\n{printed}\n")
+
+
+async def test_each_executor_of_another_process_tells_its_own_loss(
+    make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = InMemorySessionService()
+
+    def chats() -> list[Chat]:
+        answers = [python("print(1)"), "Done."] * 3
+        return [Chat(make_executor(stateful=True), *answers, sessions=kept) for _ in range(2)]
+
+    async def losses(chats: list[Chat]) -> list[bool]:
+        told = [outcomes(await chat.say("Go.")) for chat in chats]
+        return ["in another process" in (outcome.output or "") for (outcome,) in told]
+
+    here, elsewhere = chats(), []
+    assert await losses(here * 2) == [False] * 4
+    # As it is in another process, which has no executors but its own.
+    of_here, of_elsewhere = sessions._HERE, WeakValueDictionary[str, sessions.Sessions]()
+    monkeypatch.setattr(sessions, "_HERE", of_elsewhere)
+    elsewhere = chats()
+    assert await losses(elsewhere * 2) == [True, True, False, False]
+    monkeypatch.setattr(sessions, "_HERE", of_here)
+    assert await losses(here) == [True, True]
 
 
 async def test_a_session_that_was_given_up_is_told(

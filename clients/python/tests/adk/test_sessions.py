@@ -95,10 +95,10 @@ def test_only_files_that_are_new_come_back(executor: SandpoolCodeExecutor) -> No
 def test_an_input_file_that_comes_again_does_not_undo_what_was_made_of_it(
     executor: SandpoolCodeExecutor,
 ) -> None:
-    execute(executor, "open('in', 'a').write('+')", File("in", b"old"), session="s")
-    assert execute(executor, "open('in').read()", File("in", b"old"), session="s").stdout == (
-        "'old+'\n"
-    )
+    changed = execute(executor, "open('in', 'a').write('+')", File("in", b"old"), session="s")
+    assert [(file.name, file.content) for file in changed.output_files] == [("in", b"old+")]
+    again = execute(executor, "open('in').read()", File("in", b"old"), session="s")
+    assert (again.stdout, again.output_files) == ("'old+'\n", [])
     assert execute(executor, "open('in').read()", File("in", b"new"), session="s").stdout == (
         "'new'\n"
     )

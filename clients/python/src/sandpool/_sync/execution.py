@@ -221,6 +221,9 @@ class Execution:
                 return self._attach()
             except BadToken as bad:  # Its file may be there again a moment later.
                 reason = str(bad)
+            except SandpoolError as closed:
+                closed.execution_id = self._collector.execution_id
+                raise
         # Not that nothing was sent, whatever the last attempt says.
         raise self._lost(reason) from None
 

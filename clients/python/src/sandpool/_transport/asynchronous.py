@@ -55,7 +55,7 @@ class AsyncTransport:
     async def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
-            return await method(request, timeout=timeout, metadata=self._settings.token.metadata())
+            return await method(request, timeout=timeout, metadata=self._metadata())
         except asyncio.CancelledError:
             if _task_is_cancelled():
                 raise
@@ -86,15 +86,23 @@ class AsyncTransport:
 
     def stream(self, method: Any, request: Any) -> AsyncStream:
         """A call with many answers; `request` is a message or an iterator of them."""
-        return AsyncStream(self, method(request, metadata=self._settings.token.metadata()))
+        return AsyncStream(self, method(request, metadata=self._metadata()))
 
     def talk(self, method: Any) -> AsyncStream:
         """A call with many messages both ways."""
-        return AsyncStream(self, method(metadata=self._settings.token.metadata()))
+        return AsyncStream(self, method(metadata=self._metadata()))
 
     def check(self) -> None:
         """Raises where a call would hang."""
         self._guard.check()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it came by a fork."""
+        return self._guard.is_inherited
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._settings.token.metadata()
 
     async def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
@@ -102,7 +110,7 @@ class AsyncTransport:
         if isinstance(failed, Unimplemented):
             with suppress(grpc.RpcError, SandpoolError):
                 info = await self.services.server.GetServerInfo(
-                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.token.metadata()
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._metadata()
                 )
                 failed.add_versions(info.version)
         return failed

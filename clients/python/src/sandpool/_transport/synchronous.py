@@ -47,7 +47,7 @@ class Transport:
     def call(self, method: Any, request: Any, timeout: float | None = None) -> Any:
         """The answer of a call that has one; `request` is a message or an iterator of them."""
         try:
-            return method(request, timeout=timeout, metadata=self._settings.token.metadata())
+            return method(request, timeout=timeout, metadata=self._metadata())
         except grpc.RpcError as error:
             raise self.failed(error) from None
         except ValueError:
@@ -76,7 +76,7 @@ class Transport:
 
     def _begin(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, metadata=self._settings.token.metadata())
+            return method(request, metadata=self._metadata())
         except ValueError:
             self.check()  # Closed by another thread just now.
             raise
@@ -85,13 +85,21 @@ class Transport:
         """Raises where a call would hang."""
         self._guard.check()
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it came by a fork."""
+        return self._guard.is_inherited
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._settings.token.metadata()
+
     def failed(self, error: grpc.RpcError) -> ServiceError:
         """What to raise for grpc's own error."""
         failed = error_of(error, self._settings.address)
         if isinstance(failed, Unimplemented):
             with suppress(grpc.RpcError, SandpoolError):
                 info = self.services.server.GetServerInfo(
-                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._settings.token.metadata()
+                    GetServerInfoRequest(), timeout=_ASKED, metadata=self._metadata()
                 )
                 failed.add_versions(info.version)
         return failed

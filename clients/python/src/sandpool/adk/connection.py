@@ -1,26 +1,15 @@
-"""What an executor holds while it is used: a connection, and sandboxes on the other side of it."""
+"""What an executor holds while it is used: connections, and sandboxes on the other side of them."""
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
 from collections.abc import Callable, Hashable
-from typing import Any, Final
-from weakref import WeakValueDictionary
+from typing import Any
 
 from typing_extensions import Self
 
 from .._sync.client import Client
 from .sessions import Sessions
-
-_HERE: Final[WeakValueDictionary[str, Connection]] = WeakValueDictionary()
-"""Those of this process, by name."""
-
-
-def is_here(name: str) -> bool:
-    """Whether a connection of that name is this process's, and is still there."""
-    return name in _HERE
 
 
 class Connection:
@@ -34,10 +23,6 @@ class Connection:
         self._lock = threading.Lock()
         self._clients: dict[Hashable, Client] = {}
         self._sessions: dict[Hashable, Sessions] = {}
-        self._owner = os.getpid()
-        self.name = uuid.uuid4().hex
-        """What tells it from all others, here and in other processes."""
-        _HERE[self.name] = self
 
     def use(self, server: Hashable, connect: Callable[[], Client]) -> tuple[Client, Sessions]:
         """The client of a server, made by `connect` if there is none, and the sessions there.
@@ -53,14 +38,16 @@ class Connection:
             return client, self._sessions.setdefault(server, Sessions())
 
     def close(self) -> None:
-        """Ends the sandboxes, then the connection. Another use makes a new one."""
-        if self._owner != os.getpid():
-            return  # A forked process has none: what it sees is its parent's.
+        """Ends the sandboxes, then the connections. Another use makes new ones.
+
+        In a forked process it leaves alone what is its parent's.
+        """
         with self._lock:
             clients, self._clients = self._clients, {}
         for server, client in clients.items():
-            self._sessions[server].delete(client)
-            client.close()
+            if not client._transport.is_inherited:
+                self._sessions[server].delete(client)
+                client.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)()

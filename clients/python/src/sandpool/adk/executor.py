@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 _MARGIN: Final = 60.0
 """Seconds that a run may take besides the code: for a sandbox, files, the way."""
 _MAX_LABEL: Final = 256
-_MAX_KNOWN: Final = 10_000
-"""Files that the server can be told of as known: the newest ones."""
 _INVOCATION: Final = "adk.agent.google.com/invocation-id"
 _SESSION: Final = "adk.agent.google.com/session-id"
 
@@ -208,11 +206,11 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
             transcript = Transcript()
             # ADK hands all files over with each run: what the code made of one since is kept.
             new = [file for path, file in sent.items() if session.sent.get(path) != file]
-            known = {**session.known, **sent}
+            known = {**session.known, **{file.path: file for file in new}}
             cell_options: Options = {
                 **options,
                 "files": {file.path: contents[file.path] for file in new},
-                "known_files": [*known.values()][-_MAX_KNOWN:],
+                "known_files": known.values(),
             }
             execution = python.execute(given.code, **cell_options)
             result = transcript.read(execution, session.runs + 1)
@@ -226,7 +224,7 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
             result, notice = session.run(client, make_sandbox, cell, self._longest_turn())
             run = self._told(result, transcript.text, transcript.pictures)
             session.told(KnownFile.of(file.path, file.content) for file in result.files)
-            lost_before = holder.change_to(self._connection.name, is_new=is_new)
+            lost_before = holder.change_to(sessions.name, is_new=is_new)
         run.is_cell = True
         run.notice = "\n".join(filter(None, [lost_before, notice]))
         return run

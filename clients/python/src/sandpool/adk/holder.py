@@ -10,7 +10,7 @@ from typing import Any, Final
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.code_executors.code_executor_context import CodeExecutorContext
 
-from .connection import is_here
+from .sessions import is_here
 
 _KEY: Final = "sandpool_state_holder"
 _NAMES: Final = 16
@@ -28,19 +28,20 @@ class Holder:
         self._noted: dict[str, Any] = getattr(kept, "_context", {})
 
     def change_to(self, name: str, *, is_new: bool) -> str:
-        """Notes who has run code now, as `Connection.name`, with a session that `is_new` to it.
+        """Notes who has run code now, as `Sessions.name`, with a session that `is_new` to it.
 
         Returns a notice if what earlier code has left is lost, or "".
         """
         names: list[str] = list(self._noted.get(_KEY, ()))
-        if name in names:
-            lost = _GIVEN_UP if is_new else ""
-        else:
-            # Another one of this process has its own state, and keeps it.
-            lost = _ELSEWHERE if names and not any(map(is_here, names)) else ""
-        others = [] if lost else [other for other in names if other != name]
+        is_noted = name in names
+        others = [other for other in names if other != name]
+        # Others of this process have their own state, and keep it. What those of another process
+        # have run since is told once to each.
+        since = names[names.index(name) + 1 :] if is_noted else names
         self._noted[_KEY] = [*others, name][-_NAMES:]
-        return lost
+        if not all(map(is_here, since)):
+            return _ELSEWHERE
+        return _GIVEN_UP if is_noted and is_new else ""
 
 
 _ELSEWHERE: Final = (

@@ -6,10 +6,12 @@ import contextlib
 import math
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+from weakref import WeakValueDictionary
 
 from .._sync.client import Client
 from .._sync.sandbox import Context, Sandbox
@@ -20,10 +22,14 @@ from ..results import Result
 
 _MAX_SESSIONS: Final = 10_000
 """Sessions that are remembered: beyond it, the one that was used longest ago is forgotten."""
+_MAX_KNOWN: Final = 9_000
+"""Files of a session that are known, the newest; with 1000 that are sent, what a server takes."""
 _DELETIONS: Final = 8
 """Sandboxes that are deleted at once."""
 _MAKING: Final = 30.0
-"""Seconds that an executor which is closed waits for a sandbox that is being made."""
+"""Seconds that an executor which is closed waits for sandboxes that are being made."""
+_HERE: Final[WeakValueDictionary[str, Sessions]] = WeakValueDictionary()
+"""Those of this process, by name."""
 
 
 class SessionBusy(Exception):
@@ -55,12 +61,17 @@ class Session:
 
     def take_in(self, files: Iterable[KnownFile]) -> None:
         """Input files were written."""
-        for file in files:
-            self.sent[file.path] = self.known[file.path] = file
+        files = list(files)
+        self.sent.update((file.path, file) for file in files)
+        self.told(files)
 
     def told(self, files: Iterable[KnownFile]) -> None:
         """Files have come back."""
-        self.known.update((file.path, file) for file in files)
+        for file in files:
+            self.known.pop(file.path, None)  # The newest one comes last.
+            self.known[file.path] = file
+        while len(self.known) > _MAX_KNOWN:
+            del self.known[next(iter(self.known))]
 
     @contextlib.contextmanager
     def turn(self, timeout: float) -> Iterator[None]:
@@ -109,14 +120,18 @@ class Session:
         notice, self._notice = self._notice, ""
         return result, notice
 
-    def delete(self, client: Client) -> None:
-        """Ends its sandbox with all that runs in it. With this client, nothing runs any more."""
+    def delete(self, client: Client, until: float) -> None:
+        """Ends its sandbox with all that runs in it. With this client, nothing runs any more.
+
+        Waits for its turn until then, by time.monotonic.
+        """
         self._closed = client
         sandbox = self._sandbox
         if sandbox is not None:
             _delete(sandbox)
         # Whoever makes one just now has made it when their turn is over.
-        with contextlib.suppress(SessionBusy), self.turn(_MAKING):
+        patience = max(0.0, until - time.monotonic())
+        with contextlib.suppress(SessionBusy), self.turn(patience):
             made = self._sandbox
             if made is not None:
                 self._forget(_sandbox_notice("the executor was closed"))
@@ -126,7 +141,7 @@ class Session:
     def give_up(self) -> None:
         """Ends its sandbox, for others to have one."""
         if self._client is not None:
-            self.delete(self._client)
+            self.delete(self._client, time.monotonic())
 
     def _ready(
         self, client: Client, make_sandbox: Callable[[Client], Sandbox], longest: float
@@ -170,7 +185,7 @@ class _Life:
     def __init__(self, lifetime: float) -> None:
         self._lifetime = lifetime
         self._refused = math.inf
-        """So much was once: there is never as much again."""
+        """The least that was: what there is to be had only shrinks."""
         self._end = time.monotonic() + lifetime
 
     def prolong(self, sandbox: Sandbox, longest: float) -> None:
@@ -226,9 +241,12 @@ def _sandbox_notice(reason: str) -> str:
 
 
 class Sessions:
-    """The sessions of one executor."""
+    """The sessions of one executor at one server."""
 
     def __init__(self) -> None:
+        self.name = uuid.uuid4().hex
+        """What tells them from all others, here and in other processes."""
+        _HERE[self.name] = self
         self._lock = threading.Lock()
         self._by_key: OrderedDict[Hashable, Session] = OrderedDict()
 
@@ -250,5 +268,11 @@ class Sessions:
         """Ends all of their sandboxes, as `Session.delete`."""
         with self._lock:
             sessions = list(self._by_key.values())
+        until = time.monotonic() + _MAKING
         with ThreadPoolExecutor(_DELETIONS) as threads:
-            list(threads.map(lambda session: session.delete(client), sessions))
+            list(threads.map(lambda session: session.delete(client, until), sessions))
+
+
+def is_here(name: str) -> bool:
+    """Whether sessions of that name are this process's, and are still there."""
+    return name in _HERE
