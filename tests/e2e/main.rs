@@ -23,6 +23,7 @@ mod command_line;
 mod command_line_json;
 mod command_line_pages;
 mod command_line_sandboxes;
+mod context_cells;
 mod context_displays;
 mod context_ends;
 mod contexts;

@@ -6,7 +6,7 @@
 #   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte, if it has
 #         input, one descriptor: its stdin
 #   out:  messages FromContext (agent.proto), each after its length (4 bytes)
-#   in:   one byte for each display that waits for it
+#   in:   one byte for each display that waits for it, and for the end of each cell
 #
 # Cells may do anything to what is in here, as to all of their sandbox. Only what they do without meaning
 # harm (another `print`, a closed stdout, forks, exits) is expected.
@@ -25,6 +25,7 @@ def _serve():
     import signal
     import sys
     import threading
+    import time
     import traceback
     import types
     import weakref
@@ -45,13 +46,19 @@ def _serve():
     os.register_at_fork(after_in_child=control.close)
     no_input = os.open(os.devnull, os.O_RDONLY)
     sending = threading.Lock()
-    # Whether an interrupt is a cell's.
-    running = False
-    # Whether one came when the cell had come and did not run yet.
+    # Whether an interrupt is a cell's, and whether it is one that cannot be cut short just now.
+    running = talking = False
+    # Whether a cell has come that does not run yet.
+    has_read = False
+    # Whether an interrupt has come that a cell is still to have.
     interrupted = False
+    # When the cell had one, by time.monotonic(). A second one that soon would come where the first is dealt with.
+    interrupted_at = 0.0
+    pause = 0.05
     all_signals = set(map(int, signal.valid_signals()))
     # Those that the last cell has blocked. In here all are, but where a cell waits or may be interrupted: a handler
-    # of a cell's may raise, and would leave half a message or the next cell without its beginning.
+    # of a cell's may raise, and would leave half a message or the next cell without its beginning. Where the cell has
+    # threads that is not enough: one of them takes the signal, and its handler runs in the main thread.
     blocked = set()
 
     def block_signals():
@@ -90,14 +97,31 @@ def _serve():
         return threading.current_thread() is threading.main_thread()
 
     def send(message, is_answered=False):
+        nonlocal talking
         with sending:
-            before = _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
+            before = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            is_main = is_main_thread()
             try:
+                talking = talking or is_main
+                _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
                 control.sendall(len(message).to_bytes(4, "big") + message)
                 if is_answered and not control.recv(1):
                     os._exit(0)  # the agent has gone
             finally:
-                _signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                try:
+                    _signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                finally:
+                    talking = talking and not is_main
+        if is_main:
+            take_interrupt()
+
+    def take_interrupt():
+        """Raises what has come for the cell that runs."""
+        nonlocal interrupted, interrupted_at
+        if running and interrupted:
+            interrupted = False
+            interrupted_at = time.monotonic()
+            raise KeyboardInterrupt
 
     def receive_with_descriptors(length):
         """At least one byte, at most so many, and the descriptors that came with it."""
@@ -111,14 +135,16 @@ def _serve():
 
     def receive():
         """The next cell. While it is waited for, signals do what the last one has said."""
-        try:
-            _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            if not control.recv(1, _socket.MSG_PEEK):
-                os._exit(0)
-        except OSError:
-            raise  # A cell has closed the socket.
-        except BaseException:
-            pass  # By a handler. What comes is still there.
+        nonlocal has_read
+        for _ in range(1000):
+            try:
+                _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+                if not control.recv(1, _socket.MSG_PEEK):
+                    os._exit(0)
+                break
+            except BaseException:
+                pass  # By a handler, and what comes is still there; or for ever, where a cell has closed the socket.
+        has_read = True
         block_signals()
         data, descriptors = receive_with_descriptors(65536)
         while len(data) < 12 or len(data) < 12 + int.from_bytes(data[8:12], "big"):
@@ -149,6 +175,8 @@ def _serve():
     def flush(name, descriptor):
         stream = getattr(sys, name, None)
         try:
+            if hasattr(stream, "write") and not hasattr(stream, "flush"):
+                return  # It keeps nothing.
             stream.flush()
         except BaseException as error:
             lost.append(stream)
@@ -282,7 +310,9 @@ def _serve():
             return
         if os.getpid() != own_pid:
             # A child has only its streams.
-            sys.stdout.write(forms.get("text/plain", b"").decode("utf-8", "replace") + "\n")
+            text = forms.get("text/plain", b"")
+            text = f"[{text} bytes]" if isinstance(text, int) else text.decode("utf-8", "replace")
+            sys.stdout.write(text + "\n")
             return
         flush_both()
         message, left = bytearray(), most
@@ -316,13 +346,22 @@ def _serve():
             data, own = bundle(value)
             publish(data, {**own, **(metadata or {})}, is_result)
 
-    def display(*values, raw=False, metadata=None, **_):
+    class Handle:
+        """What display(..., display_id=...) returns. Nothing that was shown changes: an update is shown below."""
+
+        def display(self, value, **options):
+            display(value, **options)
+
+        update = display
+
+    def display(*values, raw=False, metadata=None, display_id=None, **_):
         """Shows values in all their forms. As IPython.display.display; its other options mean nothing here."""
         for value in values:
             if raw:
                 publish(value, metadata)
             else:
                 show(value, metadata)
+        return Handle() if display_id is not None else None
 
     def publish_display_data(data, metadata=None, **_):
         publish(data, metadata)
@@ -367,6 +406,7 @@ def _serve():
                 setattr(module, name, function)
 
     imported = {
+        "asyncio": lambda _: use_loop(),
         "matplotlib": draw_without_a_screen,
         "matplotlib.pyplot": show_here,
         "IPython.core.display_functions": display_here,
@@ -409,15 +449,19 @@ def _serve():
         half = limit // 2
         return text if len(text) <= limit else f"{text[:half]}\n[...]\n{text[-half:]}"
 
+    def name_of(error):
+        """Its type's own name, whatever a metaclass says."""
+        return type.__dict__["__name__"].__get__(type(error))
+
     def described(error):
         """An exception's name, value and traceback, without what is not the cell's."""
         frames = error.__traceback__
         while frames and not frames.tb_frame.f_code.co_filename.startswith("<cell "):
             frames = frames.tb_next
         try:
-            value = str(error)
+            value = str.encode(str(error), "utf-8", "replace").decode()
         except Exception:
-            value = "<it cannot be told>"
+            value = untold
         try:
             # None of the cell's where its text is wrong, or a library's method failed.
             frames = frames or error.__traceback__
@@ -427,17 +471,24 @@ def _serve():
                 part = part.__cause__ or part.__context__
             text = "".join(told.format())
         except Exception:
-            text = f"{type(error).__name__}: {value}\n"
-        return type(error).__name__, shortened(value, 4096), shortened(text, 32768)
+            text = f"{name_of(error)}: {value}\n"
+        return name_of(error), shortened(value, 4096), shortened(text, 32768)
+
+    def use_loop():
+        """Cells have one loop, where they have any: asyncio.run leaves none behind."""
+        nonlocal loop
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None or not hasattr(asyncio, "set_event_loop"):
+            return
+        if loop is None or loop.is_closed():
+            loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
 
     def finish(coroutine):
         """Runs a coroutine on the loop that the context's cells share."""
-        nonlocal loop
-        import asyncio
+        import asyncio  # noqa: F401
 
-        if loop is None or loop.is_closed():
-            loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(loop)
+        use_loop()
         task = loop.create_task(coroutine)
         try:
             return loop.run_until_complete(task)
@@ -461,12 +512,19 @@ def _serve():
                 value = await value
         return value
 
+    def is_silent(source, last):
+        """Whether a semicolon follows the last expression."""
+        lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        rest = lines[last.end_lineno - 1].encode()[last.end_col_offset :].decode()
+        return ";" in rest.split("#")[0]
+
     def run(source, name):
         nonlocal flags
+        use_loop()
         tree = compile(source, name, "exec", flags | ast.PyCF_ONLY_AST, True)
         body, codes = tree.body, []
         last = None
-        if body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";"):
+        if body and isinstance(body[-1], ast.Expr) and not is_silent(source, body[-1]):
             last = ast.Expression(body.pop().value)
         # Both before the first runs: a cell with a wrong last line does nothing.
         if body:
@@ -487,48 +545,89 @@ def _serve():
 
     def exit_code(error):
         if isinstance(error, SystemExit):
-            if error.code is None or isinstance(error.code, int):
-                return (error.code or 0) & 0xFF
+            if error.code is None:
+                return 0
+            if isinstance(error.code, int):
+                return error.code & 0xFF if abs(error.code) < 1 << 63 else 255
             return 1
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
     def ended(error):
         """The message that a cell has ended."""
-        if error is None or (isinstance(error, SystemExit) and not error.code):
+        if error is None or (isinstance(error, SystemExit) and exit_code(error) == 0):
             return field(3, b"")
-        name, value, text = described(error)
+        return failed(error, *described(error))
+
+    def failed(error, name, value, text):
         described_error = field(1, name[:256]) + field(2, value) + field(3, text)
         return field(3, field(1, exit_code(error)) + field(2, described_error))
 
     def on_interrupt(*_):
-        nonlocal interrupted
-        if running:
-            raise KeyboardInterrupt
-        # Otherwise it has come too late for the cell before.
-        interrupted = interrupted or has_more()
+        nonlocal interrupted, interrupted_at
+        if running and not talking:
+            now = time.monotonic()
+            if now - interrupted_at > pause:
+                interrupted_at = now
+                raise KeyboardInterrupt
+        else:
+            # Of a cell that talks, or that has come; any other has come too late for the one before.
+            interrupted = interrupted or talking or has_read or has_more()
+
+    def run_first(source, name):
+        """The cell itself."""
+        nonlocal running, has_read, interrupted_at
+        interrupted_at = 0.0
+        running, has_read = True, False
+        _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        take_interrupt()
+        try:
+            run(source, name)
+        finally:
+            show_figures()
+
+    def end_child(error):
+        """Ends a child that came to the end of a cell, as it would have ended as a program."""
+        if isinstance(error, SystemExit):
+            if exit_code(error) == 1 and not isinstance(error.code, int):
+                complain(f"{error.code}\n")
+        elif error is not None:
+            complain(described(error)[2])
+        flush_both()
+        os._exit(exit_code(error) if error is not None else 0)
 
     def run_cell(number, source):
+        """Runs a cell, and returns the message that it has ended. What it has written is in its pipes then."""
         nonlocal running, blocked
         name = f"<cell {number}>"
         # inspect and traceback find the source here.
         linecache.cache[name] = len(source), None, source.splitlines(True), name
         shown_figures.clear()
-        try:
-            running = True
-            _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            if interrupted:
-                raise KeyboardInterrupt
+        error = message = mask = None
+        # Whatever is done here may be cut short by an interrupt or by a handler of the cell's, and is done again then:
+        # what an exception says of itself is the cell's, and so is what it has put in the place of its streams.
+        for attempt in range(10):
             try:
-                run(source, name)
-            finally:
-                show_figures()
-            return None
-        except BaseException as error:
-            return error
-        finally:
-            blocked = block_signals()
-            running = False
+                if attempt == 0:
+                    run_first(source, name)
+                if mask is None:
+                    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+                    _signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                if os.getpid() != own_pid:
+                    end_child(error)
+                if message is None:
+                    told = attempt < 5
+                    message = ended(error) if told else failed(error, name_of(error), untold, untold)
+                flush_both()
+                break
+            except BaseException as raised:
+                if error is None and message is None:
+                    error = raised
+        running = False
+        block_signals()
+        blocked = blocked if mask is None else mask
+        return message or field(3, b"")
 
+    untold = "<it cannot be told>"
     signal.signal(signal.SIGINT, on_interrupt)
     control.sendall(b"c")
     _, outputs = receive_with_descriptors(1)
@@ -544,34 +643,17 @@ def _serve():
         if descriptors:
             take_input(descriptors)
         try:
-            error = run_cell(number, source)
-        except BaseException as late:
-            error = late
-            block_signals()
+            message = run_cell(number, source)
+        except BaseException as late:  # An interrupt between two attempts.
             running = False
-        if os.getpid() != own_pid:
-            # A child that came to the end of the cell.
-            if error is not None:
-                complain(described(error)[2])
-            flush_both()
-            os._exit(exit_code(error) if error else 0)
-        message = ended(error)
-        error = None
-        running = True
-        for _ in range(10):
-            try:
-                _signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-                flush_both()
-                break
-            except BaseException:
-                pass  # What takes nothing has been replaced.
-        block_signals()
-        running = False
-        interrupted = False
+            block_signals()
+            message = failed(late, name_of(late), untold, untold)
         take_outputs()
         take_input([])
         renew_stdin()
-        send(message)
+        send(message, is_answered=True)
+        # What came until it was answered was that cell's.
+        interrupted = False
 
 
 try:

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{AFTER_EXIT, Execution, State};
@@ -67,7 +67,16 @@ impl Execution {
             control.begin(cell.number, &cell.source, stdin).await?;
             std::io::Result::Ok(pipe.map(|(_, ours)| ours))
         };
-        let Ok(stdin) = begun.await else {
+        let given_up = async {
+            self.killed.notified().await;
+            sleep(INTERRUPT_GRACE).await;
+        };
+        // One that runs a thread of an earlier cell's may not come to read it.
+        let begun = tokio::select! {
+            begun = begun => begun.ok(),
+            () = given_up => None,
+        };
+        let Some(stdin) = begun else {
             context.mark.kill_all();
             return self.has_no_context("its context does not listen");
         };
@@ -83,9 +92,14 @@ impl Execution {
         let (ended, has_ended) = watch::channel(None);
         let end = async {
             let end = self.until_end(&context, control, unread).await;
-            // It is the next cell's, from now on.
+            // It is the next cell's, from now on. The context waits for the answer: what interrupts it before is this
+            // cell's.
             self.change(|state| state.pid = None);
             ended.send_replace(Some(self.written(unread)));
+            if end.is_ok() {
+                // One that has gone is noticed by the next cell.
+                let _ = control.answer().await;
+            }
             end
         };
         let (end, (), ()) = tokio::join!(
@@ -138,7 +152,8 @@ impl Execution {
         unread: &Unread,
     ) -> Result<CellEnd, Exited> {
         let (told, is_told) = watch::channel(false);
-        let heard = self.hear_cell(control, unread, is_told);
+        let (gone, is_gone) = watch::channel(false);
+        let heard = self.hear_cell(control, unread, is_told, is_gone);
         tokio::pin!(heard);
         let exited = tokio::select! {
             biased;
@@ -150,23 +165,43 @@ impl Execution {
                     return Err(context.ended().await);
                 }
             },
-            exited = self.end_if_killed(context, told) => exited,
+            exited = self.end_if_killed(context, &told) => exited,
         };
-        // What it has said before. A child may keep the socket open.
-        let _ = timeout(AFTER_EXIT, heard).await;
+        // What it has said before.
+        gone.send_replace(true);
+        tokio::select! {
+            _ = &mut heard => {}
+            () = self.killed.notified() => {
+                told.send_replace(true);
+                heard.await;
+            }
+        }
         Err(exited)
     }
 
-    /// Hears what a cell displays, until its end; none: its context has gone. What is displayed once it was told to
-    /// end is dropped.
+    /// Hears what a cell displays, until its end; none: its context has gone. Once it was told to end, a display for
+    /// which there is no room is dropped, with all that follow.
     async fn hear_cell(
         &self,
         control: &mut Control,
         unread: &Unread,
         mut is_told: watch::Receiver<bool>,
+        mut is_gone: watch::Receiver<bool>,
     ) -> Option<CellEnd> {
+        // A child may keep the socket open.
+        let over = async {
+            let _ = is_gone.wait_for(|gone| *gone).await;
+            sleep(AFTER_EXIT).await;
+        };
+        tokio::pin!(over);
+        let mut is_cut = false;
         loop {
-            match control.hear().await.ok()? {
+            let message = tokio::select! {
+                biased;
+                message = control.hear() => message.ok()?,
+                () = &mut over => return None,
+            };
+            match message {
                 Message::Display(display) => {
                     let is_answered = display.is_answered;
                     let display = self.placed(display, unread);
@@ -175,8 +210,8 @@ impl Execution {
                     }
                     tokio::select! {
                         biased;
-                        _ = is_told.wait_for(|told| *told) => {}
-                        () = self.fill(3, display) => {}
+                        () = self.fill(3, display), if !is_cut => {}
+                        _ = is_told.wait_for(|told| *told) => is_cut = true,
                     }
                 }
                 Message::CellEnd(end) => return Some(end),
@@ -186,7 +221,7 @@ impl Execution {
     }
 
     /// Interrupts a cell that is killed, and kills its context if that is not enough; returns how that ended.
-    async fn end_if_killed(&self, context: &Context, told: watch::Sender<bool>) -> Exited {
+    async fn end_if_killed(&self, context: &Context, told: &watch::Sender<bool>) -> Exited {
         let interrupts = async {
             self.killed.notified().await;
             told.send_replace(true);
