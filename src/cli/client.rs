@@ -294,7 +294,6 @@ impl ServerArgs {
             #[command(flatten)]
             server: ServerArgs,
         }
-        #[expect(clippy::unwrap_used, reason = "of tests alone")]
         Line::try_parse_from(["sandpool"].iter().chain(words))
             .unwrap()
             .server
