@@ -48,8 +48,9 @@ deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --log-level warn check --hide-inclusion-graph licenses bans sources
 
-## docs: docs/reference, from the sources (tests/reference fails while it is not current)
+## docs: docs/reference and what docs/configuration.md has of the sources, anew (tests fail while they are not current)
 docs:
+	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --lib every_key_is_documented
 	UPDATE_REFERENCE=1 $(CARGO) test --locked --all-features --test reference -- --test-threads=1
 
 ## book: the documentation as a site, target/book

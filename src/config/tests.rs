@@ -420,19 +420,51 @@ fn the_example_file_is_the_defaults() {
 
 #[test]
 fn every_key_is_documented_with_its_default_and_its_variable() {
-    let document = fs::read_to_string(project().join("docs/configuration.md")).unwrap();
-    let rows: Vec<&str> = document.lines().filter(|l| l.starts_with("| `")).collect();
+    let path = project().join("docs/configuration.md");
+    let mut document = fs::read_to_string(&path).unwrap();
     let keys = documented_keys();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        document = with_columns_of_the_source(&document, &keys);
+        fs::write(path, &document).unwrap();
+    }
+    let rows: Vec<&str> = document.lines().filter(|l| l.starts_with("| `")).collect();
     for (key, default) in &keys {
-        let variable = format!("SANDPOOL_{}", key.to_uppercase().replace('.', "__"));
         let start = format!("| `{key}` | `{default}` | ");
-        let end = format!(" | `{variable}` |");
+        let end = format!(" | `{}` |", variable(key));
         let found = rows
             .iter()
             .any(|r| r.starts_with(&start) && r.ends_with(&end));
         assert!(found, "docs/configuration.md needs: {start}...{end}");
     }
     assert_eq!(rows.len(), keys.len(), "a row is about no key");
+}
+
+fn variable(key: &str) -> String {
+    format!("SANDPOOL_{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// The tables with what the source knows of each key; units and meanings are written by hand.
+fn with_columns_of_the_source(document: &str, keys: &[(String, String)]) -> String {
+    let mut lines = Vec::new();
+    for line in document.lines() {
+        let key = line
+            .strip_prefix("| `")
+            .and_then(|row| row.split('`').next());
+        let known = keys.iter().find(|(known, _)| Some(known.as_str()) == key);
+        lines.push(
+            match (known, line.split(" | ").collect::<Vec<_>>().as_slice()) {
+                (Some((key, default)), [_, _, by_hand @ .., _]) => {
+                    let by_hand = by_hand.join(" | ");
+                    format!(
+                        "| `{key}` | `{default}` | {by_hand} | `{}` |",
+                        variable(key)
+                    )
+                }
+                _ => line.to_owned(),
+            },
+        );
+    }
+    lines.join("\n") + "\n"
 }
 
 fn project() -> &'static Path {
