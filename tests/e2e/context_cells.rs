@@ -121,8 +121,17 @@ async fn it_exits_as_a_program_would_have() {
 #[tokio::test]
 async fn tasks_go_on_from_cell_to_cell_on_one_loop() {
     let (_server, client) = main_pool().await;
-    let named = client.named().await;
-    let context = named.context().await;
+    // The second one has asyncio from the start.
+    for pool in ["named", "numpy"] {
+        let named = client
+            .named_with(|request| request.pool = pool.into())
+            .await;
+        tasks_go_on(&client, &named.context().await).await;
+        named.delete().await;
+    }
+}
+
+async fn tasks_go_on(client: &Client, context: &v1::Context) {
     for (source, printed) in [
         (
             "import asyncio\nasync def f(): return 5\nt = asyncio.ensure_future(f())",
@@ -133,9 +142,8 @@ async fn tasks_go_on_from_cell_to_cell_on_one_loop() {
         ("t = asyncio.ensure_future(f())", ""),
         ("print(await t)", "5\n"),
     ] {
-        cell(source, &context).run(&client).await.printed(printed);
+        cell(source, context).run(client).await.printed(printed);
     }
-    named.delete().await;
 }
 
 #[tokio::test]

@@ -74,7 +74,10 @@ async fn pools_are_listed_with_what_they_allow() {
     assert_eq!((numpy.default, numpy.backend.as_str()), (false, backend));
     assert_eq!((numpy.min_idle, numpy.max_sandboxes), (1, 2));
     assert_eq!(numpy.languages[0].name, "python");
-    assert_eq!(numpy.languages[0].preload, ["numpy", "uuid", "random"]);
+    assert_eq!(
+        numpy.languages[0].preload,
+        ["numpy", "uuid", "random", "asyncio"]
+    );
     let limits = numpy.default_limits.as_ref().unwrap();
     assert_eq!(limits.memory_bytes, 256 << 20);
     assert_eq!(limits.queue_timeout.unwrap().seconds, 80);

@@ -368,7 +368,7 @@ def _serve():
 
     builtins.display = display
 
-    # Figures, and other people's displays
+    # Figures, other people's displays, and the loop of asyncio
 
     shown_figures = weakref.WeakSet()
 
@@ -394,6 +394,18 @@ def _serve():
 
     def show_here(pyplot):
         pyplot.show = show_figures
+
+    loop = None
+
+    def use_loop():
+        """Cells have one loop, where they have any: asyncio.run leaves none behind."""
+        nonlocal loop
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is None or not hasattr(asyncio, "set_event_loop"):
+            return
+        if loop is None or loop.is_closed():
+            loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
 
     def display_here(module):
         ours = {
@@ -443,7 +455,6 @@ def _serve():
     for name in __future__.all_feature_names:
         futures |= getattr(__future__, name).compiler_flag
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    loop = None
 
     def shortened(text, limit):
         half = limit // 2
@@ -474,19 +485,9 @@ def _serve():
             text = f"{name_of(error)}: {value}\n"
         return name_of(error), shortened(value, 4096), shortened(text, 32768)
 
-    def use_loop():
-        """Cells have one loop, where they have any: asyncio.run leaves none behind."""
-        nonlocal loop
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is None or not hasattr(asyncio, "set_event_loop"):
-            return
-        if loop is None or loop.is_closed():
-            loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-
     def finish(coroutine):
         """Runs a coroutine on the loop that the context's cells share."""
-        import asyncio  # noqa: F401
+        import asyncio
 
         use_loop()
         task = loop.create_task(coroutine)
