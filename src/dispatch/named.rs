@@ -478,7 +478,7 @@ impl Dispatcher {
     }
 
     /// Ends a caller's sandbox and all that runs in it, and waits for that, so that its place is free for another one; what
-    /// does not end within [`DELETE_PATIENCE`] is no longer waited for.
+    /// does not end within ten seconds is no longer waited for.
     ///
     /// # Errors
     /// See [`NoSandbox`].
