@@ -204,13 +204,6 @@ def test_a_call_that_cannot_be_read_is_answered(server, params, code):
     wire.ends()
 
 
-def test_params_that_a_method_does_not_take_are_named_as_that(server):
-    wire = Wire(server.address)
-    wire.raw(b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":5}}')
-    assert wire.until(lambda message: message.get("id") == 1)["error"]["code"] == -32602
-    wire.ends()
-
-
 def test_a_batch_is_answered_message_by_message(server):
     wire = Wire(server.address)
     wire.raw(b'[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]')

@@ -220,9 +220,6 @@ impl ServerHandler for Tools {
                 "tools/call takes a name, which is a string, and arguments, which are an object",
                 None,
             ),
-            method @ ("initialize" | "ping" | "tools/list") => {
-                ErrorData::invalid_params(format!("{method} takes other params"), None)
-            }
             _ => ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None),
         })
     }
