@@ -79,10 +79,14 @@ async fn an_exception_that_cannot_be_told_is_told_as_that() {
         .await
         .exited(1)
         .raised("E");
-    cell("print(kept)", &context)
+    // Nor is anything of it kept.
+    let source = "import weakref\nclass Big: pass\ndef f():\n    global seen\n    big = Big()\n    \
+                  seen = weakref.ref(big)\n    raise ValueError\nimport gc; gc.disable()\nf()";
+    cell(source, &context).run(&client).await.exited(1);
+    cell("print(kept, seen())", &context)
         .run(&client)
         .await
-        .printed("1\n");
+        .printed("1 None\n");
     named.delete().await;
 }
 

@@ -626,6 +626,7 @@ def _serve():
         running = False
         block_signals()
         blocked = blocked if mask is None else mask
+        error = None  # Whose traceback has this frame, and what the cell's had.
         return message or field(3, b"")
 
     untold = "<it cannot be told>"
