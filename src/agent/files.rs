@@ -48,11 +48,11 @@ pub(super) fn write(chunk: &FileChunk) -> io::Result<()> {
 }
 
 /// The regular files that a program left, by the caller's globs.
-pub(super) struct OutputFiles {
+pub(super) struct OutputFiles<'a> {
     root: PathBuf,
     paths: std::vec::IntoIter<PathBuf>,
     /// By path, which is relative to the root.
-    known: HashMap<String, KnownFile>,
+    known: HashMap<&'a str, &'a KnownFile>,
     open: Option<Open>,
     /// What is left of both.
     places: usize,
@@ -80,9 +80,14 @@ pub(super) enum Step {
     Nothing,
 }
 
-impl OutputFiles {
+impl<'a> OutputFiles<'a> {
     /// Finds what matches. `known`: what does not count while it is so. `budget`: bytes of content in all.
-    pub(super) fn find(root: &str, patterns: &[String], known: &[KnownFile], budget: u64) -> Self {
+    pub(super) fn find(
+        root: &str,
+        patterns: &[String],
+        known: &'a [KnownFile],
+        budget: u64,
+    ) -> Self {
         let options = MatchOptions {
             require_literal_separator: true,
             ..MatchOptions::default()
@@ -122,10 +127,7 @@ impl OutputFiles {
         Self {
             root: root.into(),
             paths: paths.into_iter(),
-            known: known
-                .iter()
-                .map(|it| (it.path.clone(), it.clone()))
-                .collect(),
+            known: known.iter().map(|it| (it.path.as_str(), it)).collect(),
             open: None,
             places: MAX_OUTPUT_FILES,
             budget,
@@ -156,7 +158,7 @@ impl OutputFiles {
         }
         // Times would not tell: gVisor changes none when a shared mapping is written.
         let content = hasher.finalize_reset();
-        let known = self.known.get(&open.path);
+        let known = self.known.get(open.path.as_str());
         if known.is_none_or(|known| content[..] != known.sha256[..]) {
             open.compared = None;
             open.offset = 0;
@@ -185,7 +187,7 @@ impl OutputFiles {
             .ok()?;
         let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
         let path = path.strip_prefix(&self.root).ok()?.to_str()?.to_owned();
-        let known = self.known.get(&path);
+        let known = self.known.get(path.as_str());
         Some(Open {
             compared: known
                 .filter(|known| known.size == meta.len())

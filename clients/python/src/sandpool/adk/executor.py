@@ -218,10 +218,11 @@ class SandpoolCodeExecutor(BaseCodeExecutor):
                 session.take_in(new)
             return result
 
-        with session.turn(self._longest_turn()):
+        longest = self._longest_turn()
+        with session.turn(longest):
             is_new = session.runs == 0
             make_sandbox = partial(self._sandbox, execution_id=execution_id)
-            result, notice = session.run(client, make_sandbox, cell, self._longest_turn())
+            result, notice = session.run(client, make_sandbox, cell, longest)
             run = self._told(result, transcript.text, transcript.pictures)
             session.told(KnownFile.of(file.path, file.content) for file in result.files)
             lost_before = holder.change_to(sessions.name, is_new=is_new)
