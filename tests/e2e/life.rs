@@ -192,19 +192,20 @@ async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
 /// A server whose `runsc` never gets done, and the process of the `runsc` that it has started.
 async fn starting_for_ever(dir: &Path) -> (Server, i32) {
     let (runsc, marker) = (dir.join("runsc"), dir.join("marker"));
-    let slow = format!(
-        "#!/bin/sh\necho $$ >{marker:?}.new\nmv {marker:?}.new {marker:?}\nexec sleep 1000\n"
-    );
+    // Without children: whoever traces it would be told of the SIGCHLD of each.
+    let slow = format!("#!/bin/sh\necho $$ >{marker:?}\nexec sleep 1000\n");
     fs::write(&runsc, slow).unwrap();
     fs::set_permissions(&runsc, fs::Permissions::from_mode(0o755)).unwrap();
     let server = Server::with(SMALL)
         .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
         .start_cold();
     let starting = soon("a start", async {
-        while !marker.exists() {
-            sleep(Duration::from_millis(10)).await;
+        loop {
+            match fs::read_to_string(&marker) {
+                Ok(line) if line.ends_with('\n') => return line,
+                _ => sleep(Duration::from_millis(10)).await,
+            }
         }
-        fs::read_to_string(&marker).unwrap()
     })
     .await;
     (server, starting.trim().parse().unwrap())
