@@ -7,8 +7,6 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
-    pin::Pin,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,12 +19,12 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
+    io::Interest,
     net::{UnixListener, UnixStream},
     time::sleep,
 };
 
-use super::{First, SOCKET, attached::Attached, processes, server::Agent};
+use super::{First, SOCKET, attached::Attached, processes, server::Agent, stream::DescriptorPair};
 use crate::proto::agent::agent_service_server::AgentServiceServer;
 
 /// Larger than what one stream may have under way (see the server's `sandbox::channel`), so that
@@ -127,94 +125,5 @@ fn receive(attach: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
     match <[OwnedFd; 2]>::try_from(descriptors) {
         Ok([read, write]) if from_outside => Ok((read, write)),
         _ => Err(io::ErrorKind::PermissionDenied.into()),
-    }
-}
-
-/// Two descriptors, which may be one socket or two pipes, as one stream.
-struct DescriptorPair {
-    read: AsyncFd<OwnedFd>,
-    write: AsyncFd<OwnedFd>,
-}
-
-impl DescriptorPair {
-    fn new(read: OwnedFd, write: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&read, true)?;
-        rustix::io::ioctl_fionbio(&write, true)?;
-        Ok(Self {
-            read: register(read, Interest::READABLE)?,
-            write: register(write, Interest::WRITABLE)?,
-        })
-    }
-}
-
-fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the AsyncFd owns the descriptor, which therefore stays open while it is registered.
-    unsafe { Ok(AsyncFd::register_with_interest(descriptor, interest)?) }
-}
-
-impl AsyncRead for DescriptorPair {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.read.poll_read_ready(cx))?;
-            let unfilled = buf.initialize_unfilled();
-            if let Ok(result) =
-                guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *unfilled)?))
-            {
-                let read = result?;
-                // There was no more: the next bytes come with a new event (epoll(7), "partial"
-                // reads of streams), so another read just to hear that is saved.
-                if 0 < read && read < unfilled.len() {
-                    guard.clear_ready();
-                }
-                buf.advance(read);
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-}
-
-impl AsyncWrite for DescriptorPair {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        loop {
-            let mut guard = ready!(self.write.poll_write_ready(cx))?;
-            if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::writev(fd.get_ref(), bufs)?)) {
-                let written = result?;
-                // It is full: that there is room comes with a new event (epoll(7), as above), so
-                // another write just to hear that is saved.
-                if 0 < written && written < length {
-                    guard.clear_ready();
-                }
-                return Poll::Ready(Ok(written));
-            }
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -20,8 +21,8 @@ use rustix::{
     process::Pid,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
-    net::{UnixStream, unix::pipe},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
     sync::watch,
 };
 
@@ -30,6 +31,7 @@ use super::{
     marks::Mark,
     pipes::{Outputs, Pipes},
     processes,
+    stream::DescriptorPair,
 };
 use crate::proto::agent::{Exited, FromContext, Ready, from_context::Message};
 
@@ -167,7 +169,7 @@ impl Talk {
 
 /// The socket of an interpreter.
 pub(super) struct Control {
-    socket: UnixStream,
+    socket: DescriptorPair,
     heard: BytesMut,
 }
 
@@ -189,8 +191,7 @@ impl Control {
 
     /// Sends a message, and descriptors with its first byte.
     async fn send(&mut self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let socket = &self.socket;
-        let with_descriptors = || {
+        let with_descriptors = |socket: BorrowedFd<'_>| {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             if !descriptors.is_empty() {
@@ -204,9 +205,8 @@ impl Control {
                 SendFlags::NOSIGNAL,
             )?)
         };
-        let sent = socket
-            .async_io(Interest::WRITABLE, with_descriptors)
-            .await?;
+        let length = message.len();
+        let sent = poll_fn(|cx| self.socket.poll_write_by(cx, length, with_descriptors)).await?;
         self.socket.write_all(&message[sent..]).await
     }
 

@@ -267,7 +267,7 @@ impl Execution {
             Some(start::Program::FileOperation(operation)) => {
                 return self.operate(operation, start.no_input);
             }
-            Some(start::Program::Cell(cell)) => return self.run_cell(cell, start),
+            Some(start::Program::Cell(cell)) => return self.run_cell(cell, start).await,
             program => start.program = program,
         }
         let launched = self.launch(&start).await;

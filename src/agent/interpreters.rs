@@ -10,7 +10,7 @@ use std::{
     io,
     os::{
         fd::AsRawFd,
-        unix::{fs::FileExt, process::CommandExt},
+        unix::{fs::FileExt, net::UnixStream, process::CommandExt},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -23,7 +23,6 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
     time::sleep,
 };
 
@@ -33,6 +32,7 @@ use super::{
     marks::Mark,
     pipes::{DirectPair, Outputs, Pipes},
     processes,
+    stream::DescriptorPair,
     terminal::Terminal,
 };
 use crate::{
@@ -99,7 +99,7 @@ pub(super) struct Program {
     pub(super) memory_before: u64,
     /// What only its start needed. Closing it costs system calls, which the program would have to
     /// share the processor with: not before it has ended.
-    pub(super) used_for_start: Option<(UnixStream, File)>,
+    pub(super) used_for_start: Option<(DescriptorPair, File)>,
     /// What it is the only one to need.
     pub(super) directory: Option<PathBuf>,
 }
@@ -108,7 +108,7 @@ pub(super) struct Program {
 struct Spare {
     process: Process,
     pipes: Pipes,
-    control: UnixStream,
+    control: DescriptorPair,
     /// The main script, still empty.
     main: File,
     boot: Boot,
@@ -413,8 +413,7 @@ impl Interpreters {
             Hook::Argument(argument) => command.arg(argument),
         };
 
-        let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
-        control.set_nonblocking(true)?;
+        let (control, theirs) = UnixStream::pair()?;
         let raw = theirs.as_raw_fd();
         // SAFETY: between fork and exec only dup2 and fcntl are called, which are async-signal-safe.
         unsafe {
@@ -435,7 +434,7 @@ impl Interpreters {
         Ok(Spare {
             process,
             pipes,
-            control: UnixStream::from_std(control)?,
+            control: DescriptorPair::of_socket(control.into())?,
             main: main_file,
             boot,
             cpu_time: Duration::ZERO,
@@ -487,7 +486,9 @@ impl Spare {
         let waits = async {
             self.control.write_all(preload.as_bytes()).await?;
             self.control.write_all(b"\n").await?;
-            self.control.read_u8().await
+            let said = self.control.read_u8().await;
+            self.control.rest();
+            said
         };
         match tokio::time::timeout(WARM_UP_TIMEOUT, waits).await {
             Ok(Ok(_)) => {

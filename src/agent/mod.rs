@@ -38,6 +38,7 @@ mod processes;
 mod rehearsal;
 mod server;
 mod shares;
+mod stream;
 mod terminal;
 
 use std::{io, path::Path, sync::Arc};

@@ -1,8 +1,8 @@
 //! One call of the agent's Execute.
 //!
-//! The first one is made while the sandbox gets warm, and waits for its first message like the
-//! interpreters wait for their code: a request then costs the agent one frame to read, and no call
-//! to set up.
+//! The next one is made while nothing is asked yet, when the sandbox gets warm and in one that lives on
+//! after each program, and waits for its first message like the interpreters wait for their code: a
+//! request then wakes the agent once, for one frame, and not for a call before.
 
 use std::{future::Future, pin::Pin};
 

@@ -54,11 +54,13 @@ impl Connection {
         Ok(self)
     }
 
-    /// The same, with a call that waits for the first program.
-    pub(super) async fn with_waiting_call(self) -> Result<Self, String> {
-        let call = Call::begin(&self.channel).await?;
-        *self.waiting_call() = Some(call);
-        Ok(self)
+    /// Lets a call wait for the next program, if none does.
+    pub(super) async fn let_call_wait(&self) -> Result<(), String> {
+        if self.waiting_call().is_none() {
+            let call = Call::begin(&self.channel).await?;
+            self.waiting_call().get_or_insert(call);
+        }
+        Ok(())
     }
 
     /// The call that waits in it, or another one.

@@ -168,6 +168,7 @@ impl Sandbox {
         if progress.is_named {
             self.has_ended(execution_id, progress.exited.is_some())
                 .await;
+            self.expect_another().await;
         }
         progress.drain();
         let outcome = match stop {

@@ -138,12 +138,9 @@ async fn again(
 ) -> Connection {
     loop {
         let made = async {
-            Connection::open(backend, id)
-                .await?
-                .answered()
-                .await?
-                .with_waiting_call()
-                .await
+            let made = Connection::open(backend, id).await?.answered().await?;
+            made.let_call_wait().await?;
+            Ok(made)
         };
         match attempt(ATTEMPT, reattaches, made).await {
             Ok(made) => return made,

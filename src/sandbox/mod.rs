@@ -1,7 +1,7 @@
 //! A started sandbox as the rest of the program sees it.
 //!
 //! - `channel`: gRPC over its byte stream, as the client of a server that nobody trusts
-//! - `call`: the calls on it, of which the first waits in advance
+//! - `call`: the calls on it, of which the next one waits in advance
 //! - `connection`: both, and attempts to make them again
 //! - `idle`: a connection that waits, and is made again when it is cut before its use, and closed and
 //!   opened as the pool says
@@ -206,11 +206,12 @@ impl Sandbox {
         sandbox.outputs = Mutex::new(outputs);
         sandbox.reattaches = reattaches;
         sandbox.rehearse().await?;
-        let waiting = Connection::new(channel).with_waiting_call().await;
+        let waiting = Connection::new(channel);
+        waiting.let_call_wait().await.map_err(StartFailure::Agent)?;
         sandbox.connection = Mutex::new(Connected::Idle(Idle::new(
             sandbox.backend.clone(),
             sandbox.id.clone(),
-            waiting.map_err(StartFailure::Agent)?,
+            waiting,
             sandbox.connected.subscribe(),
             sandbox.reattaches.clone(),
         )));
@@ -334,6 +335,14 @@ impl Sandbox {
         let mut agent = connection.channel.agent();
         if let Ok(Ok(_)) = timeout(FORGET_TIMEOUT, agent.forget(request)).await {
             self.forgotten(&ended);
+        }
+    }
+
+    /// Lets a call wait for the next program, where there is a connection.
+    async fn expect_another(&self) {
+        if let Some(connection) = self.shared().current().filter(|it| it.is_open()) {
+            // One that is cut is seen by who uses it.
+            let _ = connection.let_call_wait().await;
         }
     }
 

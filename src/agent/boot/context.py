@@ -13,11 +13,11 @@
 
 
 def _serve():
-    import _signal  # whose functions make no enumerations of what they return
     import _socket
     import array
     import ast
     import builtins
+    import functools
     import importlib.machinery
     import io
     import linecache
@@ -43,35 +43,92 @@ def _serve():
     control = _socket.socket(fileno=3)
     own_pid = os.getpid()
     os.set_inheritable(3, False)
-    os.register_at_fork(after_in_child=control.close)
     no_input = os.open(os.devnull, os.O_RDONLY)
     sending = threading.Lock()
-    # Whether an interrupt is a cell's, and whether it is one that cannot be cut short just now.
-    running = talking = False
-    # Whether a cell has come that does not run yet.
-    has_read = False
-    # Whether an interrupt has come that a cell is still to have.
-    interrupted = False
-    # When the cell had one, by time.monotonic(). A second one that soon would come where the first is dealt with.
+
+    # Signals
+    #
+    # A handler of a cell's may raise, and would leave half a message or the next cell without its beginning. So Python
+    # calls one function for all signals, and that calls the cell's own where it does no harm. (To block signals is not
+    # enough: a thread takes them then, and the handler runs in the main thread all the same.)
+
+    busy = "busy"  # no handler is called: signals wait
+    idle = "idle"  # between two cells: what a handler raises goes nowhere
+    in_cell = "in_cell"  # what a handler raises is the cell's
+    ending = "ending"  # what is done at a cell's end is cut short by what one raises, and is done again
+    # Where the main thread is.
+    mode = busy
+    handlers = {}  # What cells have set, by the signal's number.
+    waiting = []  # The numbers of signals that have come where it was busy.
+    # When the cell was interrupted, by time.monotonic(). A second interrupt that soon would come where the first is
+    # dealt with.
     interrupted_at = 0.0
     pause = 0.05
-    all_signals = set(map(int, signal.valid_signals()))
-    # Those that the last cell has blocked. In here all are, but where a cell waits or may be interrupted: a handler
-    # of a cell's may raise, and would leave half a message or the next cell without its beginning. Where the cell has
-    # threads that is not enough: one of them takes the signal, and its handler runs in the main thread.
-    blocked = set()
 
-    def block_signals():
-        """Blocks all, and returns which were blocked before."""
-        before = None
-        while True:
+    def on_signal(number, frame):
+        nonlocal mode
+        if mode is busy or (mode is idle and number == signal.SIGINT and has_come()):
+            if number not in waiting:
+                waiting.append(number)
+        elif mode is idle:
             try:
-                if before is None:
-                    before = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
-                _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
-                return before
+                handlers[number](number, frame)
             except BaseException:
-                pass  # By the handler of one that came before.
+                pass
+        elif mode is ending:
+            mode = busy
+            handlers[number](number, frame)
+            mode = ending
+        else:
+            handlers[number](number, frame)
+
+    def call_waiting():
+        """Calls the handlers of what has come where it was busy."""
+        for _ in range(len(waiting)):
+            on_signal(waiting.pop(0), sys._getframe())
+
+    def interrupt(*_):
+        """SIGINT's handler, unless a cell has set another one."""
+        nonlocal interrupted_at
+        now = time.monotonic()
+        if now - interrupted_at > pause:
+            interrupted_at = now
+            raise KeyboardInterrupt
+
+    set_handler, get_handler = signal.signal, signal.getsignal
+
+    def cells_own(number, handler):
+        return handlers.get(int(number)) if handler is on_signal else handler
+
+    @functools.wraps(set_handler)
+    def set_cells_own(signalnum, handler):
+        if not callable(handler):
+            return cells_own(signalnum, set_handler(signalnum, handler))
+        number = int(signalnum)
+        before = get_cells_own(number)
+        own = handlers.get(number)
+        handlers[number] = handler
+        try:
+            set_handler(number, on_signal)
+        except BaseException:
+            handlers[number] = own
+            raise
+        return before
+
+    @functools.wraps(get_handler)
+    def get_cells_own(signalnum):
+        return cells_own(signalnum, get_handler(signalnum))
+
+    signal.signal, signal.getsignal = set_cells_own, get_cells_own
+    signal.signal(signal.SIGINT, interrupt)
+
+    def in_child():
+        """A child has the signals of a cell, whichever thread has made it, and its streams alone."""
+        nonlocal mode
+        mode = in_cell
+        control.close()
+
+    os.register_at_fork(after_in_child=in_child)
 
     # Messages
 
@@ -97,69 +154,61 @@ def _serve():
         return threading.current_thread() is threading.main_thread()
 
     def send(message, is_answered=False):
-        nonlocal talking
+        nonlocal mode
+        is_main = is_main_thread()
         with sending:
-            before = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
-            is_main = is_main_thread()
+            before = mode
             try:
-                talking = talking or is_main
-                _signal.pthread_sigmask(signal.SIG_BLOCK, all_signals)
+                if is_main:
+                    mode = busy
                 control.sendall(len(message).to_bytes(4, "big") + message)
                 if is_answered and not control.recv(1):
                     os._exit(0)  # the agent has gone
             finally:
-                try:
-                    _signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                finally:
-                    talking = talking and not is_main
-        if is_main:
-            take_interrupt()
+                if is_main:
+                    mode = before
+        if is_main and mode is not busy:
+            call_waiting()
 
-    def take_interrupt():
-        """Raises what has come for the cell that runs."""
-        nonlocal interrupted, interrupted_at
-        if running and interrupted:
-            interrupted = False
-            interrupted_at = time.monotonic()
-            raise KeyboardInterrupt
+    # What the agent sends. Its first byte is part of a cell's number, and never this.
+    received = bytearray(65536)
+    nothing = 255
+
+    def has_come():
+        """Whether anything has, since a cell was waited for."""
+        if received[0] != nothing:
+            return True
+        try:
+            return bool(control.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def receive_with_descriptors(length):
         """At least one byte, at most so many, and the descriptors that came with it."""
-        data, ancillary, _, _ = control.recvmsg(length, _socket.CMSG_SPACE(2 * 4))
-        if not data:
+        received[0] = nothing
+        buffers = [memoryview(received)[:length]]
+        length, ancillary, _, _ = control.recvmsg_into(buffers, _socket.CMSG_SPACE(2 * 4))
+        if not length:
             os._exit(0)  # the agent has gone
-        received = array.array("i")
-        for _, _, descriptors in ancillary:
-            received.frombytes(descriptors)
-        return data, list(received)
+        descriptors = array.array("i")
+        for _, _, sent in ancillary:
+            descriptors.frombytes(sent)
+        return bytes(received[:length]), list(descriptors)
 
     def receive():
         """The next cell. While it is waited for, signals do what the last one has said."""
-        nonlocal has_read
-        for _ in range(1000):
-            try:
-                _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-                if not control.recv(1, _socket.MSG_PEEK):
-                    os._exit(0)
-                break
-            except BaseException:
-                pass  # By a handler, and what comes is still there; or for ever, where a cell has closed the socket.
-        has_read = True
-        block_signals()
-        data, descriptors = receive_with_descriptors(65536)
+        nonlocal mode
+        received[0] = nothing
+        mode = idle
+        call_waiting()
+        data, descriptors = receive_with_descriptors(len(received))
+        mode = busy
         while len(data) < 12 or len(data) < 12 + int.from_bytes(data[8:12], "big"):
             more = control.recv(1 << 20)
             if not more:
                 os._exit(0)
             data += more
         return int.from_bytes(data[:8], "big"), data[12:].decode(), descriptors
-
-    def has_more():
-        """Whether anything has come."""
-        try:
-            return bool(control.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT))
-        except OSError:
-            return False
 
     # The streams of a cell
 
@@ -333,7 +382,7 @@ def _serve():
             message += field(3, 1)
         # What follows is written when the agent knows what came before. It is the main thread that reads from the
         # socket, and only a cell's is not about to.
-        is_answered = running and is_main_thread()
+        is_answered = mode in (in_cell, ending) and is_main_thread()
         if is_answered:
             message += field(7, 1)
         send(field(2, bytes(message)), is_answered)
@@ -563,28 +612,19 @@ def _serve():
         described_error = field(1, name[:256]) + field(2, value) + field(3, text)
         return field(3, field(1, exit_code(error)) + field(2, described_error))
 
-    def on_interrupt(*_):
-        nonlocal interrupted, interrupted_at
-        if running and not talking:
-            now = time.monotonic()
-            if now - interrupted_at > pause:
-                interrupted_at = now
-                raise KeyboardInterrupt
-        else:
-            # Of a cell that talks, or that has come; any other has come too late for the one before.
-            interrupted = interrupted or talking or has_read or has_more()
-
     def run_first(source, name):
         """The cell itself."""
-        nonlocal running, has_read, interrupted_at
+        nonlocal mode, interrupted_at
         interrupted_at = 0.0
-        running, has_read = True, False
-        _signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        take_interrupt()
         try:
-            run(source, name)
+            mode = in_cell
+            call_waiting()
+            try:
+                run(source, name)
+            finally:
+                show_figures()
         finally:
-            show_figures()
+            mode = busy
 
     def end_child(error):
         """Ends a child that came to the end of a cell, as it would have ended as a program."""
@@ -598,21 +638,20 @@ def _serve():
 
     def run_cell(number, source):
         """Runs a cell, and returns the message that it has ended. What it has written is in its pipes then."""
-        nonlocal running, blocked
+        nonlocal mode
         name = f"<cell {number}>"
         # inspect and traceback find the source here.
         linecache.cache[name] = len(source), None, source.splitlines(True), name
         shown_figures.clear()
-        error = message = mask = None
-        # Whatever is done here may be cut short by an interrupt or by a handler of the cell's, and is done again then:
-        # what an exception says of itself is the cell's, and so is what it has put in the place of its streams.
+        error = message = None
+        # What an exception says of itself is the cell's, and so is what it has put in the place of its streams: it may
+        # be interrupted, or raise.
         for attempt in range(10):
             try:
                 if attempt == 0:
                     run_first(source, name)
-                if mask is None:
-                    mask = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
-                    _signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                mode = ending
+                call_waiting()
                 if os.getpid() != own_pid:
                     end_child(error)
                 if message is None:
@@ -621,16 +660,14 @@ def _serve():
                 flush_both()
                 break
             except BaseException as raised:
+                mode = busy
                 if error is None and message is None:
                     error = raised
-        running = False
-        block_signals()
-        blocked = blocked if mask is None else mask
+        mode = busy
         error = None  # Whose traceback has this frame, and what the cell's had.
         return message or ended(None)
 
     untold = "<it cannot be told>"
-    signal.signal(signal.SIGINT, on_interrupt)
     control.sendall(b"c")
     _, outputs = receive_with_descriptors(1)
     for output in outputs:
@@ -644,18 +681,14 @@ def _serve():
         number, source, descriptors = receive()
         if descriptors:
             take_input(descriptors)
-        try:
-            message = run_cell(number, source)
-        except BaseException as late:  # An interrupt between two attempts.
-            running = False
-            block_signals()
-            message = failed(late, name_of(late), untold, untold)
+        message = run_cell(number, source)
         take_outputs()
         take_input([])
         renew_stdin()
         send(message, is_answered=True)
         # What came until it was answered was that cell's.
-        interrupted = False
+        if signal.SIGINT in waiting:
+            waiting.remove(signal.SIGINT)
 
 
 try:

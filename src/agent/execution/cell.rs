@@ -1,6 +1,6 @@
 //! An execution that is a cell of a context.
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{future::poll_fn, os::fd::AsFd, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -32,12 +32,15 @@ const MAX_TRACEBACK: usize = 128 * 1024;
 
 impl Execution {
     /// Starts a cell, as a task that ends with it or with its context.
-    pub(super) fn run_cell(self: &Arc<Self>, cell: Cell, start: Start) {
-        match self.sandbox.contexts.get(&cell.context_id) {
-            Some(context) => {
-                tokio::spawn(self.clone().follow_cell(context, cell, start));
-            }
-            None => self.has_no_context("its context has ended"),
+    pub(super) async fn run_cell(self: &Arc<Self>, cell: Cell, start: Start) {
+        let Some(context) = self.sandbox.contexts.get(&cell.context_id) else {
+            return self.has_no_context("its context has ended");
+        };
+        let mut follow = Box::pin(self.clone().follow_cell(context, cell, start));
+        // Where it is its turn, it starts here: that it has is told in one write with the answer to the call.
+        let goes_on = poll_fn(|cx| Poll::Ready(follow.as_mut().poll(cx).is_pending())).await;
+        if goes_on {
+            tokio::spawn(follow);
         }
     }
 
