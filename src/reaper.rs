@@ -6,7 +6,8 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fs::File,
+    io::{self, Read},
     os::unix::process::CommandExt,
     process::Command,
     sync::{Arc, Mutex, PoisonError},
@@ -120,9 +121,15 @@ pub(crate) fn parent(pid: Pid) -> Option<u32> {
     fields_after_name(&stat(pid)).nth(1)?.parse().ok()
 }
 
-/// /proc/[pid]/stat (proc(5)); empty if the process is gone.
+/// /proc/[pid]/stat (proc(5)), its first 1 KiB, which are a name of up to 64 bytes and 50 numbers; empty if the process
+/// is gone. The name is the process's own choice, and need not be text.
 pub(crate) fn stat(pid: Pid) -> String {
-    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default()
+    let mut line = [0; 1024];
+    // By one read: reading to the end takes five.
+    let read = File::open(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+        .and_then(|mut file| file.read(&mut line))
+        .unwrap_or(0);
+    String::from_utf8_lossy(&line[..read]).into_owned()
 }
 
 /// The fields from the third on. The second, a name in parentheses, may hold blanks.

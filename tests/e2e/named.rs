@@ -192,10 +192,14 @@ input()
 print('kept')
 ";
     let holds = ready(python(hold).within(&named.id), &client).await;
-    let hog = python("data = b'x' * (100 << 20); print('more than its limit'); input()")
-        .within(&named.id)
-        .limits(|limits| limits.memory_bytes = 64 << 20)
-        .stdin_open();
+    // Its name is no text (PR_SET_NAME is 15), and looks like more fields.
+    let hog = python(
+        "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff) 1 (\\xfe')\n\
+         data = b'x' * (100 << 20); print('more than its limit'); input()",
+    )
+    .within(&named.id)
+    .limits(|limits| limits.memory_bytes = 64 << 20)
+    .stdin_open();
     let done = hog.start(&client).await.finish().await;
     let Outcome::OutOfMemory(limit) = done.outcome() else {
         panic!("{}", done.describe());

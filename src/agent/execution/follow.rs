@@ -145,7 +145,12 @@ impl Execution {
         }
     }
 
+    /// Gives the server the output files; returns how many were left out.
     pub(super) async fn collect(&self, start: &Start) -> u32 {
+        if start.output_paths.is_empty() {
+            // Not even a look for the directory.
+            return 0;
+        }
         let mut files = OutputFiles::find(
             &start.working_directory,
             &start.output_paths,
