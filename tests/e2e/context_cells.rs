@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::*;
+use v1::finished::Outcome;
 
 const THREAD: &str = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()";
 
@@ -52,6 +53,42 @@ async fn an_alarm_that_goes_off_between_cells_ends_nothing() {
             .run(&client)
             .await
             .printed(&format!("{alarms}\n"));
+    }
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn alarms_that_raise_cost_a_cell_and_never_its_context() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    // The second time another thread may take the signals, which the main thread's handler hears of all the same.
+    for prepares in ["", THREAD] {
+        let context = named.context().await;
+        let source = format!(
+            "{prepares}\nimport signal\ndef handler(*_): raise TimeoutError\n\
+             assert signal.signal(signal.SIGALRM, handler) is signal.SIG_DFL\n\
+             assert signal.getsignal(signal.SIGALRM) is handler"
+        );
+        cell(&source, &context).run(&client).await.printed("");
+        for number in 0..100 {
+            let timer = format!(
+                "signal.setitimer(signal.ITIMER_REAL, 0.001, {})",
+                0.0011 + f64::from(number) / 1e5
+            );
+            let done = cell(&timer, &context).run(&client).await;
+            let finished = done.finished.as_ref().unwrap();
+            assert!(!finished.context_ended, "{}", done.describe());
+            assert!(matches!(done.outcome(), Outcome::Exited(_)));
+        }
+        soon("a cell without an alarm", async {
+            let stop = "signal.setitimer(signal.ITIMER_REAL, 0)\nprint('done')";
+            while cell(stop, &context).run(&client).await.out() != "done\n" {}
+        })
+        .await;
+        cell("print(handler.__name__)", &context)
+            .run(&client)
+            .await
+            .printed("handler\n");
     }
     named.delete().await;
 }

@@ -140,6 +140,8 @@ async fn what_a_cell_does_to_its_interpreter_is_not_the_next_one_s_trouble() {
         "os.close(0); os.close(1); os.close(2)",
         "os.dup2(os.open('/dev/null', os.O_RDWR), 1)",
         "sys.stdout = sys.stderr = sys.stdin = None",
+        "sys.stdin.detach(); sys.stdout.detach(); sys.stderr.detach()",
+        "import io; sys.stdin = io.TextIOWrapper(sys.stdin.detach()); sys.stdin.detach()",
         "exit()",
         "sys.settrace(lambda *_: None); sys.setrecursionlimit(100)",
         "class A:\n    def _repr_html_(self): raise RuntimeError\n    def __repr__(self): raise RuntimeError\nA()",

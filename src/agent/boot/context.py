@@ -217,8 +217,10 @@ def _serve():
     def text_stream(descriptor, mode, like):
         raw = io.FileIO(descriptor, mode, closefd=False)
         buffered = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-        encoding = getattr(like, "encoding", None) or "utf-8"
-        errors = getattr(like, "errors", None) or "strict"
+        try:
+            encoding, errors = like.encoding or "utf-8", like.errors or "strict"
+        except Exception:
+            encoding, errors = "utf-8", "strict"  # It is no such stream, or has given its descriptor away.
         return io.TextIOWrapper(buffered, encoding, errors, line_buffering=mode == "w")
 
     def flush(name, descriptor):
@@ -262,7 +264,11 @@ def _serve():
     def renew_stdin():
         """What a cell has not read of its input is not the next one's."""
         nonlocal stdin
-        if sys.stdin is stdin or getattr(sys.stdin, "closed", True):
+        try:
+            is_cells_own = sys.stdin is not stdin and not sys.stdin.closed
+        except Exception:
+            is_cells_own = False  # It is no stream, or has given its descriptor away.
+        if not is_cells_own:
             stdin = sys.stdin = text_stream(0, "r", stdin)
 
     # Displays
