@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::sources::SourceArgs;
+use super::{sources::SourceArgs, table::say};
 
 #[derive(Args)]
 pub(super) struct ConfigArgs {
@@ -15,7 +15,7 @@ pub(super) struct ConfigArgs {
 pub(super) fn main(args: ConfigArgs) -> ExitCode {
     match args.sources.into_sources().load() {
         Ok(loaded) => {
-            print!("{}", loaded.to_toml());
+            say(loaded.to_toml().trim_end());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -355,6 +355,28 @@ async fn doctor_finds_this_machine_fit() {
 }
 
 #[tokio::test]
+async fn what_nobody_reads_of_doctor_and_config_is_no_crash() {
+    let server = shared();
+    for (args, code) in [
+        (&["config"][..], 0),
+        (
+            &["doctor", "--listen", "127.0.0.1:0", "--config", "/nowhere"],
+            1,
+        ),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = sandpool(&server, args);
+        command.stdout(writer);
+        let ended = soon("its end", command.spawn().unwrap().wait_with_output()).await;
+        let ended = ended.unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{stderr}");
+        assert_eq!(stderr, "");
+    }
+}
+
+#[tokio::test]
 async fn doctor_reads_what_the_server_would_read() {
     let server = shared();
     let (dir, tokens) = script("tokens.toml", "[[token]]\nname = \"it\"\n");

@@ -11,7 +11,7 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Args;
 
-use super::{client::printable, sources::SourceArgs};
+use super::{client::printable, sources::SourceArgs, table::say};
 use crate::{
     backend::SandboxId,
     config::{BackendKind, Config},
@@ -65,7 +65,7 @@ pub(super) async fn main(args: DoctorArgs) -> ExitCode {
         healthy &= report(name, finding);
     }
     if !healthy {
-        println!("skip  sandboxes: only tried when all of the above is well");
+        say("skip  sandboxes: only tried when all of the above is well");
         return ExitCode::FAILURE;
     }
     if sandboxes(&config).await {
@@ -75,13 +75,14 @@ pub(super) async fn main(args: DoctorArgs) -> ExitCode {
     }
 }
 
-/// Prints a finding; whether it is no fault.
+/// Prints a finding, which nobody need read; whether it is no fault.
 fn report(name: &str, finding: &Finding) -> bool {
-    match finding {
-        Good(what) => println!("ok    {name}: {what}"),
-        Bad(what, remedy) => println!("FAIL  {name}: {what}\n      {remedy}"),
-        Unknown(why) => println!("skip  {name}: not looked at: {why}"),
-    }
+    let line = match finding {
+        Good(what) => format!("ok    {name}: {what}"),
+        Bad(what, remedy) => format!("FAIL  {name}: {what}\n      {remedy}"),
+        Unknown(why) => format!("skip  {name}: not looked at: {why}"),
+    };
+    say(&line);
     !matches!(finding, Bad(..))
 }
 
