@@ -33,8 +33,8 @@ pub use environment::{
 pub use files::{MAX_INPUT_FILES, MAX_KNOWN_FILES, MAX_OUTPUT_PATHS};
 pub use program::{MAX_ARG_BYTES, MAX_ARGS, MAX_ARGS_BYTES};
 
-/// Longest execution_id, in characters.
-pub const MAX_EXECUTION_ID_CHARS: usize = 128;
+/// Longest execution_id or request_id, in characters.
+pub const MAX_ID_CHARS: usize = 128;
 
 /// What a pool allows its executions.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub fn spec(
             &mut violations,
         )
     });
-    execution_id(&request.execution_id, &mut violations);
+    own_id("execution_id", &request.execution_id, &mut violations);
     let labels = environment::labels(request.labels, &mut violations);
 
     match program {
@@ -158,22 +158,23 @@ fn working_directory(given: &str, violations: &mut Violations) -> String {
     })
 }
 
-fn execution_id(given: &str, violations: &mut Violations) {
+/// Checks an id that a caller has chosen.
+fn own_id(field: &'static str, given: &str, violations: &mut Violations) {
     let allowed =
         |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
     let length = given.chars().count();
-    if length > MAX_EXECUTION_ID_CHARS {
+    if length > MAX_ID_CHARS {
         violations.add(
-            "execution_id",
+            field,
             format!(
-                "{} has {length} characters, where at most {MAX_EXECUTION_ID_CHARS} are allowed",
+                "{} has {length} characters, where at most {MAX_ID_CHARS} are allowed",
                 quoted(given)
             ),
         );
     }
     if let Some(character) = given.chars().find(|character| !allowed(*character)) {
         violations.add(
-            "execution_id",
+            field,
             format!(
                 "{} holds {character:?}, where only A-Z, a-z, 0-9, '.', '_' and '-' are allowed",
                 quoted(given)

@@ -157,9 +157,8 @@ impl CreateArgs {
             lifetime: duration(self.lifetime),
             idle_timeout: duration(self.idle_timeout),
             env: self.env.into_iter().collect(),
-            files: Vec::new(),
             labels: self.label.into_iter().collect(),
-            queue_timeout: None,
+            ..CreateSandboxRequest::default()
         }
     }
 }

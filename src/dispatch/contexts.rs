@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +18,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Dispatcher, Finished, NamedSandbox, Refused, Timings, set_first};
+use super::{
+    Dispatcher, Finished, NamedSandbox, Refused, Timings, creations::Creations, set_first,
+};
 use crate::{
     execution::{Limits, LostCause, Outcome, Spec},
     sandbox::{Ended, Event, Events, Run},
@@ -73,6 +76,8 @@ pub enum ContextNotCreated {
 
 /// A context to be made.
 pub struct NewContext {
+    /// Of the creation, which may be repeated by it; empty: it is not repeated.
+    pub request_id: String,
     /// A language of the pool that has contexts.
     pub language: String,
     /// Of its interpreter, over the sandbox's. Secret.
@@ -86,6 +91,7 @@ pub struct NewContext {
 /// An interpreter that keeps its state.
 pub struct Context {
     id: String,
+    request_id: String,
     language: String,
     working_directory: String,
     created_at: SystemTime,
@@ -127,6 +133,11 @@ impl Context {
         self.cells.load(Ordering::Relaxed)
     }
 
+    /// Whether it has not ended, and is not to.
+    fn takes_cells(&self) -> bool {
+        self.stop.borrow().is_none() && self.ended.borrow().is_none()
+    }
+
     /// How it ended, if it has.
     #[must_use]
     pub fn ended(&self) -> Option<Box<Finished>> {
@@ -161,11 +172,21 @@ impl Context {
 
 /// A sandbox's contexts, by id, those that have ended included.
 #[derive(Default)]
-pub(super) struct Contexts(Mutex<BTreeMap<String, Arc<Context>>>);
+pub(super) struct Contexts {
+    by_id: Mutex<BTreeMap<String, Arc<Context>>>,
+    creations: Creations,
+}
 
 impl Contexts {
     fn by_id(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Context>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What that creation has made, while it takes cells.
+    fn made_by(&self, request_id: &str) -> Option<Arc<Context>> {
+        let by_id = self.by_id();
+        let mut live = by_id.values().filter(|it| it.takes_cells());
+        live.find(|it| it.request_id == request_id).cloned()
     }
 
     fn add(&self, context: Arc<Context>) -> Result<(), TooManyContexts> {
@@ -218,13 +239,12 @@ impl NamedSandbox {
 }
 
 /// What a context's own execution says: nothing but that it has started.
-struct ContextEvents<'a> {
-    context: &'a Context,
+struct ContextEvents {
     /// Who waits for the start, until it is there.
     on_start: Mutex<Option<oneshot::Sender<()>>>,
 }
 
-impl Events for ContextEvents<'_> {
+impl Events for ContextEvents {
     async fn gone(&self) {
         std::future::pending().await
     }
@@ -235,14 +255,24 @@ impl Events for ContextEvents<'_> {
         let Event::Started(_) = event else { return };
         let waits = self.on_start.lock();
         let waits = waits.unwrap_or_else(PoisonError::into_inner).take();
-        if waits.is_some_and(|waits| waits.send(()).is_err()) {
-            self.context.stop("its creator went away".to_owned());
+        if let Some(waits) = waits {
+            // Whoever has gone has stopped it.
+            let _ = waits.send(());
         }
     }
 }
 
+/// Stops a context whose creator goes away before it has it.
+struct Unclaimed<'a>(&'a Context);
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        self.0.stop("its creator went away".to_owned());
+    }
+}
+
 impl Dispatcher {
-    /// Makes a context in a sandbox, and waits until it takes cells.
+    /// Makes a context in a sandbox and waits until it takes cells, or finds what the same creation has made before.
     ///
     /// # Errors
     /// See [`ContextNotCreated`].
@@ -252,7 +282,17 @@ impl Dispatcher {
         new: NewContext,
     ) -> Result<Arc<Context>, ContextNotCreated> {
         self.may_begin()?;
+        let _turn = if new.request_id.is_empty() {
+            None
+        } else {
+            let turn = named.contexts.creations.turn("", &new.request_id).await;
+            if let Some(made) = named.contexts.made_by(&new.request_id) {
+                return Ok(made);
+            }
+            Some(turn)
+        };
         let NewContext {
+            request_id,
             language,
             env: own_env,
             working_directory,
@@ -270,6 +310,7 @@ impl Dispatcher {
         );
         let context = Arc::new(Context {
             id,
+            request_id,
             language,
             working_directory,
             created_at: SystemTime::now(),
@@ -285,7 +326,10 @@ impl Dispatcher {
             .clone()
             .keep_context(named.clone(), context.clone(), spec, on_start);
         tokio::spawn(keep);
-        if started.await.is_ok() {
+        let unclaimed = Unclaimed(&context);
+        let has_started = started.await.is_ok();
+        mem::forget(unclaimed);
+        if has_started {
             return Ok(context);
         }
         named.contexts.by_id().remove(&context.id);
@@ -305,7 +349,6 @@ impl Dispatcher {
         let execution_id = format!("{ID_PREFIX}{}", context.id);
         let (_, mut input) = mpsc::channel(1);
         let events = ContextEvents {
-            context: &context,
             on_start: Mutex::new(Some(on_start)),
         };
         let ended = {

@@ -6,12 +6,13 @@
 //! - `finished`: how one ended
 //! - `run`: lease, run, and try another sandbox if the first one never started the program
 //! - `named`: sandboxes that outlive their executions; `files`: what is done with their files; `contexts`:
-//!   interpreters in them that keep their state
+//!   interpreters in them that keep their state; `creations`: both can be asked for again by the same id
 //!
 //! Arrows: api -> dispatch -> pool and sandbox -> backend.
 
 mod callers;
 mod contexts;
+mod creations;
 mod files;
 mod finished;
 mod known;

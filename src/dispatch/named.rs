@@ -20,6 +20,7 @@ use super::{
     Dispatcher, Refused, Served,
     callers::{Place, TooManyExecutions},
     contexts::Contexts,
+    creations::Creations,
     provision::SandboxProvision,
     set_first,
 };
@@ -46,6 +47,8 @@ pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
 pub struct NewSandbox {
     /// Who alone will see it.
     pub caller: String,
+    /// Of the creation, which may be repeated by it; empty: it is not repeated.
+    pub request_id: String,
     /// Name of the pool.
     pub pool: String,
     /// How long it lives at most, from now on.
@@ -131,6 +134,7 @@ pub struct LivesTooLong {
 /// A sandbox that lives on.
 pub struct NamedSandbox {
     caller: String,
+    request_id: String,
     pool: String,
     env: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
@@ -309,6 +313,7 @@ enum End {
 #[derive(Default)]
 pub(super) struct NamedSandboxes {
     state: Mutex<State>,
+    creations: Creations,
 }
 
 #[derive(Default)]
@@ -345,6 +350,14 @@ impl NamedSandboxes {
         })
     }
 
+    /// What that creation has made, while it is there.
+    fn made_by(&self, caller: &str, request_id: &str) -> Option<Arc<NamedSandbox>> {
+        let state = self.state();
+        let mut live = state.live.values();
+        live.find(|it| it.caller == caller && it.request_id == request_id)
+            .cloned()
+    }
+
     fn remove(&self, sandbox: &NamedSandbox, reason: &str) {
         let mut state = self.state();
         let id = sandbox.id().to_string();
@@ -371,7 +384,7 @@ impl NamedSandboxes {
 }
 
 impl Dispatcher {
-    /// Makes a sandbox that lives on. `None`: there is no such pool.
+    /// Makes a sandbox that lives on, or finds what the same creation has made before. `None`: there is no such pool.
     ///
     /// # Errors
     /// See [`NotCreated`].
@@ -381,6 +394,19 @@ impl Dispatcher {
     ) -> Result<Option<Arc<NamedSandbox>>, NotCreated> {
         let Some(served) = self.pools.get(&new.pool) else {
             return Ok(None);
+        };
+        let _turn = if new.request_id.is_empty() {
+            None
+        } else {
+            let turn = self
+                .named
+                .creations
+                .turn(&new.caller, &new.request_id)
+                .await;
+            if let Some(made) = self.named.made_by(&new.caller, &new.request_id) {
+                return Ok(Some(made));
+            }
+            Some(turn)
         };
         let asking = served.metrics.ask();
         let begun = Instant::now();
@@ -407,6 +433,7 @@ impl Dispatcher {
         lease.touch();
         let sandbox = Arc::new(NamedSandbox {
             caller: new.caller,
+            request_id: new.request_id,
             pool: new.pool,
             env: new.env,
             labels: new.labels,

@@ -27,6 +27,7 @@ mod context_cells;
 mod context_displays;
 mod context_ends;
 mod contexts;
+mod creations;
 mod doctor;
 mod files;
 mod hostile;

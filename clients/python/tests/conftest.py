@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from relay import Relay
 from servers import POOL, Server
 
 from sandpool import Client
@@ -21,6 +22,13 @@ def server() -> Iterator[str]:
         return
     with Server(POOL) as server:
         yield server.address
+
+
+@pytest.fixture
+def relay(server: str) -> Iterator[Relay]:
+    relay = Relay(server)
+    yield relay
+    relay.close()
 
 
 @pytest.fixture

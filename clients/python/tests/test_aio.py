@@ -6,7 +6,6 @@ import asyncio
 import sys
 
 import pytest
-from servers import SMALL_POOL, Server
 
 from sandpool import CallCancelled, Cancelled, InvalidArgument, SandpoolError, Started, Stdout
 from sandpool.aio import AsyncClient
@@ -89,40 +88,6 @@ def test_a_client_belongs_to_one_loop(server: str) -> None:
     assert asyncio.run(run()) == "1\n"
     with pytest.raises(SandpoolError, match="event loop"):
         asyncio.run(run())
-
-
-async def test_a_cancelled_creation_leaves_no_sandbox(server: str) -> None:
-    async with AsyncClient(server) as client:
-        for turns in range(20):
-            making = asyncio.create_task(client.sandbox(labels={"of": "cancelled"}))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            making.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await making
-    async with AsyncClient(server) as client:
-        assert await client.list_sandboxes(labels={"of": "cancelled"}) == []
-
-
-async def test_a_creation_that_waits_is_given_up_with_its_caller() -> None:
-    async def until_queued(client: AsyncClient, count: int) -> None:
-        while (await client.get_pool("default")).counts.queued != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-    two = SMALL_POOL.replace("max_sandboxes = 64", "max_sandboxes = 2").replace("64", "2")
-    with Server(two) as server:
-        async with (
-            AsyncClient(server.address) as client,
-            await client.sandbox() as sandbox,
-            await client.execute_command(["sleep", "1000"]),
-        ):
-            async with AsyncClient(server.address) as other:
-                making = asyncio.create_task(other.sandbox(queue_timeout=60))
-                await until_queued(client, 1)
-                making.cancel()
-            # The other client is closed, while both sandboxes are still taken.
-            await until_queued(client, 0)
-            assert (await sandbox.run("print(1)")).ok
 
 
 async def test_programs_that_end_before_their_input_was_read_have_their_result(

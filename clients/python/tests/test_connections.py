@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from relay import Relay
 
 from sandpool import (
     CallCancelled,
@@ -21,59 +20,6 @@ from sandpool import (
     Stdout,
     Unreachable,
 )
-
-
-class Relay:
-    """A way to a server that can be cut."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._to = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                incoming, _ = self._listener.accept()
-            except OSError:
-                return
-            outgoing = socket.create_connection(self._to)
-            self._sockets += [incoming, outgoing]
-            for one, other in ((incoming, outgoing), (outgoing, incoming)):
-                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
-
-    def _pass(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-        self._end(other)
-
-    @staticmethod
-    def _end(connection: socket.socket) -> None:
-        with suppress(OSError):  # It has ended before.
-            connection.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        """Ends all connections; new ones are let in."""
-        sockets, self._sockets = self._sockets, []
-        for connection in sockets:
-            self._end(connection)
-
-    def close(self) -> None:
-        """Ends all connections; new ones are refused."""
-        self._end(self._listener)  # Whoever waits in accept() would have one more.
-        self._listener.close()
-        self.cut()
-
-
-@pytest.fixture
-def relay(server: str) -> Iterator[Relay]:
-    relay = Relay(server)
-    yield relay
-    relay.close()
 
 
 def test_what_goes_on_is_resumed_without_a_byte_lost_or_doubled(relay: Relay) -> None:

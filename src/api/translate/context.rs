@@ -1,6 +1,6 @@
 //! Contexts: from what is asked for to what is made, and to what is told of one.
 
-use super::{PoolRules, environment, limits::ENDLESS, outcome, working_directory};
+use super::{PoolRules, environment, limits::ENDLESS, outcome, own_id, working_directory};
 use crate::{
     api::violations::{InvalidRequest, Violations, quoted},
     dispatch::{Context, NewContext},
@@ -33,11 +33,13 @@ pub fn new(
         violations.add("language", text);
     }
     let env = environment::env(request.env, &mut violations);
+    own_id("request_id", &request.request_id, &mut violations);
     let working_directory = working_directory(&request.working_directory, &mut violations);
     if !violations.is_empty() {
         return Err(InvalidRequest::from(violations).within(""));
     }
     Ok(NewContext {
+        request_id: request.request_id,
         language: LANGUAGE.to_owned(),
         env,
         working_directory,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NamedRules, PoolRules, environment, files, limits, outcome};
+use super::{NamedRules, PoolRules, environment, files, limits, outcome, own_id};
 use crate::{
     api::violations::{InvalidRequest, Violations},
     dispatch::{NamedSandbox, NewSandbox},
@@ -56,11 +56,13 @@ pub fn new(
         &mut violations,
     );
     let labels = environment::labels(request.labels, &mut violations);
+    own_id("request_id", &request.request_id, &mut violations);
     if !violations.is_empty() {
         return Err(InvalidRequest::from(violations).within(""));
     }
     Ok(NewSandbox {
         caller,
+        request_id: request.request_id,
         pool,
         lifetime,
         idle_timeout,

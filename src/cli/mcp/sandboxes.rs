@@ -49,7 +49,7 @@ pub(super) async fn create(session: &Session, call: CreateSandbox) -> Result<Ans
         env: call.env,
         files: input_files(call.files)?,
         labels: session.labels(),
-        queue_timeout: None,
+        ..CreateSandboxRequest::default()
     };
     let link = session.link().await?;
     let mut client = SandboxServiceClient::new(link.connection());

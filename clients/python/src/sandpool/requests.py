@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,20 @@ from ._durations import duration
 
 CHUNK: Final = 64 * 1024
 """Bytes of input in a message; the server takes up to 1 MiB."""
+
+
+def new_request_id() -> str:
+    """An id by which a creation can be repeated."""
+    return uuid.uuid4().hex
+
+
+def at_once(request: Any) -> Any:
+    """The same creation, without time to wait for a sandbox: 0 would be the server's default."""
+    again = type(request)()
+    again.CopyFrom(request)
+    if hasattr(again, "queue_timeout"):
+        again.queue_timeout.FromMilliseconds(1)
+    return again
 
 
 @dataclass(frozen=True, slots=True)

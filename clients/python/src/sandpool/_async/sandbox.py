@@ -85,7 +85,11 @@ class AsyncSandbox(AsyncLasting):
             sandbox_id=self.sandbox_id, env=env, working_directory=working_directory
         )
         create = self._transport.services.sandboxes.CreateContext
-        return AsyncContext(self._transport, await self._transport.call(create, request))
+
+        async def delete(made: pb.Context) -> None:
+            await AsyncContext(self._transport, made).delete()
+
+        return AsyncContext(self._transport, await self._transport.create(create, request, delete))
 
     async def get_context(self, context_id: str) -> AsyncContext:
         """A context that was made before. Raises NotFound."""

@@ -86,7 +86,11 @@ class Sandbox(Lasting):
             sandbox_id=self.sandbox_id, env=env, working_directory=working_directory
         )
         create = self._transport.services.sandboxes.CreateContext
-        return Context(self._transport, self._transport.call(create, request))
+
+        def delete(made: pb.Context) -> None:
+            Context(self._transport, made).delete()
+
+        return Context(self._transport, self._transport.create(create, request, delete))
 
     def get_context(self, context_id: str) -> Context:
         """A context that was made before. Raises NotFound."""

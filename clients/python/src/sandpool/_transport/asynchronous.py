@@ -12,7 +12,15 @@ import grpc.aio
 
 from sandpool.v1.server_pb2 import GetServerInfoRequest
 
-from ..errors import CallCancelled, SandpoolError, ServiceError, Unimplemented, error_of
+from ..errors import (
+    CallCancelled,
+    ConnectionLost,
+    SandpoolError,
+    ServiceError,
+    Unimplemented,
+    error_of,
+)
+from ..requests import at_once, new_request_id
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
@@ -70,19 +78,41 @@ class AsyncTransport:
     async def create(
         self, method: Any, request: Any, delete: Callable[[Any], Awaitable[object]]
     ) -> Any:
-        """As `call`; if the caller is cancelled, what was made for it meanwhile is deleted.
+        """As `call`, of a request with an id: once more if the connection breaks.
 
-        Its answer may be on the way. If it does not come at once, the call is cancelled, too: then
-        the server deletes what it makes.
+        The server finds by the id what it has made. If the caller is cancelled, what was made
+        meanwhile is deleted.
         """
-        making = asyncio.ensure_future(self.call(method, request))
+        request.request_id = new_request_id()
+        making = asyncio.ensure_future(self._create(method, request))
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            undoing = asyncio.ensure_future(_undo(making, delete))
+            undoing = asyncio.ensure_future(self._undo(making, method, request, delete))
             self._undoing.add(undoing)
             undoing.add_done_callback(self._undoing.discard)
             raise
+
+    async def _create(self, method: Any, request: Any) -> Any:
+        try:
+            return await self.call(method, request)
+        except ConnectionLost:
+            return await self.call(method, request)
+
+    async def _undo(
+        self,
+        making: asyncio.Future[Any],
+        method: Any,
+        request: Any,
+        delete: Callable[[Any], Awaitable[object]],
+    ) -> None:
+        with suppress(SandpoolError, asyncio.CancelledError):
+            try:
+                made = await asyncio.wait_for(making, _UNDO)
+            except asyncio.TimeoutError:
+                # It is cancelled now, and its answer may have been on the way.
+                made = await self.quick(method, at_once(request))
+            await delete(made)
 
     def stream(self, method: Any, request: Any) -> AsyncStream:
         """A call with many answers; `request` is a message or an iterator of them."""
@@ -129,11 +159,6 @@ class AsyncTransport:
         self._guard.closed = True
         if self._channel is not None:
             await self._channel.close()
-
-
-async def _undo(making: asyncio.Future[Any], delete: Callable[[Any], Awaitable[object]]) -> None:
-    with suppress(SandpoolError, asyncio.CancelledError, asyncio.TimeoutError):
-        await delete(await asyncio.wait_for(making, _UNDO))
 
 
 def _task_is_cancelled() -> bool:

@@ -13,7 +13,8 @@ import grpc
 
 from sandpool.v1.server_pb2 import GetServerInfoRequest
 
-from ..errors import SandpoolError, ServiceError, Unimplemented, error_of
+from ..errors import ConnectionLost, SandpoolError, ServiceError, Unimplemented, error_of
+from ..requests import new_request_id
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
@@ -59,8 +60,16 @@ class Transport:
         return self.call(method, request, self._settings.call_timeout)
 
     def create(self, method: Any, request: Any, delete: Callable[[Any], object]) -> Any:
-        """As `call`; `delete` is for callers that can be cancelled, which threads cannot."""
-        return self.call(method, request)
+        """As `call`, of a request with an id: once more if the connection breaks.
+
+        The server finds by the id what it has made. `delete` is for callers that can be cancelled,
+        which threads cannot.
+        """
+        request.request_id = new_request_id()
+        try:
+            return self.call(method, request)
+        except ConnectionLost:
+            return self.call(method, request)
 
     def stream(self, method: Any, request: Any) -> Stream:
         """A call with many answers; `request` is a message or an iterator of them."""

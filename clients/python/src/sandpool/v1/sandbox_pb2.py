@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sandpool.v1 import execution_pb2 as sandpool_dot_v1_dot_execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sandpool/v1/sandbox.proto\x12\x0bsandpool.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsandpool/v1/execution.proto\"\xae\x03\n\x14\x43reateSandboxRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x03\x65nv\x18\x04 \x03(\x0b\x32*.sandpool.v1.CreateSandboxRequest.EnvEntry\x12%\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x16.sandpool.v1.InputFile\x12=\n\x06labels\x18\x06 \x03(\x0b\x32-.sandpool.v1.CreateSandboxRequest.LabelsEntry\x12\x30\n\rqueue_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x02\n\x07Sandbox\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .sandpool.v1.Sandbox.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nexecutions\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"\xab\x01\n\x14ListSandboxesRequest\x12=\n\x06labels\x18\x01 \x03(\x0b\x32-.sandpool.v1.ListSandboxesRequest.LabelsEntry\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x15ListSandboxesResponse\x12\'\n\tsandboxes\x18\x01 \x03(\x0b\x32\x14.sandpool.v1.Sandbox\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x14\x45xtendSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"*\n\x14\x44\x65leteSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSandboxResponse\"\xbc\x01\n\x14\x43reateContextRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x37\n\x03\x65nv\x18\x03 \x03(\x0b\x32*.sandpool.v1.CreateContextRequest.EnvEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd1\x01\n\x07\x43ontext\x12\x12\n\ncontext_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x65xecution_count\x18\x06 \x01(\x04\x12\'\n\x08\x66inished\x18\x07 \x01(\x0b\x32\x15.sandpool.v1.Finished\")\n\x13ListContextsRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\">\n\x14ListContextsResponse\x12&\n\x08\x63ontexts\x18\x01 \x03(\x0b\x32\x14.sandpool.v1.Context\">\n\x14\x44\x65leteContextRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\ncontext_id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteContextResponse2\x8f\x05\n\x0eSandboxService\x12H\n\rCreateSandbox\x12!.sandpool.v1.CreateSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12\x42\n\nGetSandbox\x12\x1e.sandpool.v1.GetSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12V\n\rListSandboxes\x12!.sandpool.v1.ListSandboxesRequest\x1a\".sandpool.v1.ListSandboxesResponse\x12H\n\rExtendSandbox\x12!.sandpool.v1.ExtendSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12V\n\rDeleteSandbox\x12!.sandpool.v1.DeleteSandboxRequest\x1a\".sandpool.v1.DeleteSandboxResponse\x12H\n\rCreateContext\x12!.sandpool.v1.CreateContextRequest\x1a\x14.sandpool.v1.Context\x12S\n\x0cListContexts\x12 .sandpool.v1.ListContextsRequest\x1a!.sandpool.v1.ListContextsResponse\x12V\n\rDeleteContext\x12!.sandpool.v1.DeleteContextRequest\x1a\".sandpool.v1.DeleteContextResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sandpool/v1/sandbox.proto\x12\x0bsandpool.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsandpool/v1/execution.proto\"\xc2\x03\n\x14\x43reateSandboxRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x03\x65nv\x18\x04 \x03(\x0b\x32*.sandpool.v1.CreateSandboxRequest.EnvEntry\x12%\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x16.sandpool.v1.InputFile\x12=\n\x06labels\x18\x06 \x03(\x0b\x32-.sandpool.v1.CreateSandboxRequest.LabelsEntry\x12\x30\n\rqueue_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x02\n\x07Sandbox\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .sandpool.v1.Sandbox.LabelsEntry\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nexecutions\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"\xab\x01\n\x14ListSandboxesRequest\x12=\n\x06labels\x18\x01 \x03(\x0b\x32-.sandpool.v1.ListSandboxesRequest.LabelsEntry\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x15ListSandboxesResponse\x12\'\n\tsandboxes\x18\x01 \x03(\x0b\x32\x14.sandpool.v1.Sandbox\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x14\x45xtendSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"*\n\x14\x44\x65leteSandboxRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSandboxResponse\"\xd0\x01\n\x14\x43reateContextRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x37\n\x03\x65nv\x18\x03 \x03(\x0b\x32*.sandpool.v1.CreateContextRequest.EnvEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd1\x01\n\x07\x43ontext\x12\x12\n\ncontext_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x65xecution_count\x18\x06 \x01(\x04\x12\'\n\x08\x66inished\x18\x07 \x01(\x0b\x32\x15.sandpool.v1.Finished\")\n\x13ListContextsRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\">\n\x14ListContextsResponse\x12&\n\x08\x63ontexts\x18\x01 \x03(\x0b\x32\x14.sandpool.v1.Context\">\n\x14\x44\x65leteContextRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x12\n\ncontext_id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteContextResponse2\x8f\x05\n\x0eSandboxService\x12H\n\rCreateSandbox\x12!.sandpool.v1.CreateSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12\x42\n\nGetSandbox\x12\x1e.sandpool.v1.GetSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12V\n\rListSandboxes\x12!.sandpool.v1.ListSandboxesRequest\x1a\".sandpool.v1.ListSandboxesResponse\x12H\n\rExtendSandbox\x12!.sandpool.v1.ExtendSandboxRequest\x1a\x14.sandpool.v1.Sandbox\x12V\n\rDeleteSandbox\x12!.sandpool.v1.DeleteSandboxRequest\x1a\".sandpool.v1.DeleteSandboxResponse\x12H\n\rCreateContext\x12!.sandpool.v1.CreateContextRequest\x1a\x14.sandpool.v1.Context\x12S\n\x0cListContexts\x12 .sandpool.v1.ListContextsRequest\x1a!.sandpool.v1.ListContextsResponse\x12V\n\rDeleteContext\x12!.sandpool.v1.DeleteContextRequest\x1a\".sandpool.v1.DeleteContextResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,43 +45,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECONTEXTREQUEST_ENVENTRY']._loaded_options = None
   _globals['_CREATECONTEXTREQUEST_ENVENTRY']._serialized_options = b'8\001'
   _globals['_CREATESANDBOXREQUEST']._serialized_start=137
-  _globals['_CREATESANDBOXREQUEST']._serialized_end=567
-  _globals['_CREATESANDBOXREQUEST_ENVENTRY']._serialized_start=478
-  _globals['_CREATESANDBOXREQUEST_ENVENTRY']._serialized_end=520
-  _globals['_CREATESANDBOXREQUEST_LABELSENTRY']._serialized_start=522
-  _globals['_CREATESANDBOXREQUEST_LABELSENTRY']._serialized_end=567
-  _globals['_SANDBOX']._serialized_start=570
-  _globals['_SANDBOX']._serialized_end=877
-  _globals['_SANDBOX_LABELSENTRY']._serialized_start=522
-  _globals['_SANDBOX_LABELSENTRY']._serialized_end=567
-  _globals['_GETSANDBOXREQUEST']._serialized_start=879
-  _globals['_GETSANDBOXREQUEST']._serialized_end=918
-  _globals['_LISTSANDBOXESREQUEST']._serialized_start=921
-  _globals['_LISTSANDBOXESREQUEST']._serialized_end=1092
-  _globals['_LISTSANDBOXESREQUEST_LABELSENTRY']._serialized_start=522
-  _globals['_LISTSANDBOXESREQUEST_LABELSENTRY']._serialized_end=567
-  _globals['_LISTSANDBOXESRESPONSE']._serialized_start=1094
-  _globals['_LISTSANDBOXESRESPONSE']._serialized_end=1183
-  _globals['_EXTENDSANDBOXREQUEST']._serialized_start=1185
-  _globals['_EXTENDSANDBOXREQUEST']._serialized_end=1272
-  _globals['_DELETESANDBOXREQUEST']._serialized_start=1274
-  _globals['_DELETESANDBOXREQUEST']._serialized_end=1316
-  _globals['_DELETESANDBOXRESPONSE']._serialized_start=1318
-  _globals['_DELETESANDBOXRESPONSE']._serialized_end=1341
-  _globals['_CREATECONTEXTREQUEST']._serialized_start=1344
-  _globals['_CREATECONTEXTREQUEST']._serialized_end=1532
-  _globals['_CREATECONTEXTREQUEST_ENVENTRY']._serialized_start=478
-  _globals['_CREATECONTEXTREQUEST_ENVENTRY']._serialized_end=520
-  _globals['_CONTEXT']._serialized_start=1535
-  _globals['_CONTEXT']._serialized_end=1744
-  _globals['_LISTCONTEXTSREQUEST']._serialized_start=1746
-  _globals['_LISTCONTEXTSREQUEST']._serialized_end=1787
-  _globals['_LISTCONTEXTSRESPONSE']._serialized_start=1789
-  _globals['_LISTCONTEXTSRESPONSE']._serialized_end=1851
-  _globals['_DELETECONTEXTREQUEST']._serialized_start=1853
-  _globals['_DELETECONTEXTREQUEST']._serialized_end=1915
-  _globals['_DELETECONTEXTRESPONSE']._serialized_start=1917
-  _globals['_DELETECONTEXTRESPONSE']._serialized_end=1940
-  _globals['_SANDBOXSERVICE']._serialized_start=1943
-  _globals['_SANDBOXSERVICE']._serialized_end=2598
+  _globals['_CREATESANDBOXREQUEST']._serialized_end=587
+  _globals['_CREATESANDBOXREQUEST_ENVENTRY']._serialized_start=498
+  _globals['_CREATESANDBOXREQUEST_ENVENTRY']._serialized_end=540
+  _globals['_CREATESANDBOXREQUEST_LABELSENTRY']._serialized_start=542
+  _globals['_CREATESANDBOXREQUEST_LABELSENTRY']._serialized_end=587
+  _globals['_SANDBOX']._serialized_start=590
+  _globals['_SANDBOX']._serialized_end=897
+  _globals['_SANDBOX_LABELSENTRY']._serialized_start=542
+  _globals['_SANDBOX_LABELSENTRY']._serialized_end=587
+  _globals['_GETSANDBOXREQUEST']._serialized_start=899
+  _globals['_GETSANDBOXREQUEST']._serialized_end=938
+  _globals['_LISTSANDBOXESREQUEST']._serialized_start=941
+  _globals['_LISTSANDBOXESREQUEST']._serialized_end=1112
+  _globals['_LISTSANDBOXESREQUEST_LABELSENTRY']._serialized_start=542
+  _globals['_LISTSANDBOXESREQUEST_LABELSENTRY']._serialized_end=587
+  _globals['_LISTSANDBOXESRESPONSE']._serialized_start=1114
+  _globals['_LISTSANDBOXESRESPONSE']._serialized_end=1203
+  _globals['_EXTENDSANDBOXREQUEST']._serialized_start=1205
+  _globals['_EXTENDSANDBOXREQUEST']._serialized_end=1292
+  _globals['_DELETESANDBOXREQUEST']._serialized_start=1294
+  _globals['_DELETESANDBOXREQUEST']._serialized_end=1336
+  _globals['_DELETESANDBOXRESPONSE']._serialized_start=1338
+  _globals['_DELETESANDBOXRESPONSE']._serialized_end=1361
+  _globals['_CREATECONTEXTREQUEST']._serialized_start=1364
+  _globals['_CREATECONTEXTREQUEST']._serialized_end=1572
+  _globals['_CREATECONTEXTREQUEST_ENVENTRY']._serialized_start=498
+  _globals['_CREATECONTEXTREQUEST_ENVENTRY']._serialized_end=540
+  _globals['_CONTEXT']._serialized_start=1575
+  _globals['_CONTEXT']._serialized_end=1784
+  _globals['_LISTCONTEXTSREQUEST']._serialized_start=1786
+  _globals['_LISTCONTEXTSREQUEST']._serialized_end=1827
+  _globals['_LISTCONTEXTSRESPONSE']._serialized_start=1829
+  _globals['_LISTCONTEXTSRESPONSE']._serialized_end=1891
+  _globals['_DELETECONTEXTREQUEST']._serialized_start=1893
+  _globals['_DELETECONTEXTREQUEST']._serialized_end=1955
+  _globals['_DELETECONTEXTRESPONSE']._serialized_start=1957
+  _globals['_DELETECONTEXTRESPONSE']._serialized_end=1980
+  _globals['_SANDBOXSERVICE']._serialized_start=1983
+  _globals['_SANDBOXSERVICE']._serialized_end=2638
 # @@protoc_insertion_point(module_scope)

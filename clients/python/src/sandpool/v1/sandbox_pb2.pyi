@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateSandboxRequest(_message.Message):
-    __slots__ = ("pool", "lifetime", "idle_timeout", "env", "files", "labels", "queue_timeout")
+    __slots__ = ("pool", "lifetime", "idle_timeout", "env", "files", "labels", "queue_timeout", "request_id")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class CreateSandboxRequest(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     pool: str
     lifetime: _duration_pb2.Duration
     idle_timeout: _duration_pb2.Duration
@@ -39,7 +40,8 @@ class CreateSandboxRequest(_message.Message):
     files: _containers.RepeatedCompositeFieldContainer[_execution_pb2.InputFile]
     labels: _containers.ScalarMap[str, str]
     queue_timeout: _duration_pb2.Duration
-    def __init__(self, pool: _Optional[str] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[_execution_pb2.InputFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., queue_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, pool: _Optional[str] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[_execution_pb2.InputFile, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., queue_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Sandbox(_message.Message):
     __slots__ = ("sandbox_id", "pool", "labels", "create_time", "expire_time", "idle_timeout", "executions")
@@ -116,7 +118,7 @@ class DeleteSandboxResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CreateContextRequest(_message.Message):
-    __slots__ = ("sandbox_id", "language", "env", "working_directory")
+    __slots__ = ("sandbox_id", "language", "env", "working_directory", "request_id")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -128,11 +130,13 @@ class CreateContextRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     ENV_FIELD_NUMBER: _ClassVar[int]
     WORKING_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     sandbox_id: str
     language: str
     env: _containers.ScalarMap[str, str]
     working_directory: str
-    def __init__(self, sandbox_id: _Optional[str] = ..., language: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., working_directory: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, sandbox_id: _Optional[str] = ..., language: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., working_directory: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Context(_message.Message):
     __slots__ = ("context_id", "sandbox_id", "language", "working_directory", "create_time", "execution_count", "finished")

@@ -1,0 +1,104 @@
+"""Sandboxes and contexts whose making goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from relay import Relay
+from servers import SMALL_POOL, Server
+
+from sandpool import Client
+from sandpool.aio import AsyncClient
+
+
+async def until(is_so: Callable[[], Awaitable[object]]) -> None:
+    while not await is_so():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_creation_leaves_no_sandbox(server: str) -> None:
+    async with AsyncClient(server) as client:
+        for turns in range(20):
+            making = asyncio.create_task(client.sandbox(labels={"of": "cancelled"}))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+    async with AsyncClient(server) as client:
+        assert await client.list_sandboxes(labels={"of": "cancelled"}) == []
+
+
+async def test_a_creation_whose_answer_comes_too_late_leaves_no_sandbox(
+    server: str, relay: Relay
+) -> None:
+    labels = {"of": "late"}
+    async with AsyncClient(server) as direct:
+        async with AsyncClient(relay.address) as client:
+            await client.server_info()
+            relay.hold_answers()
+            making = asyncio.create_task(client.sandbox(labels=labels))
+            await until(lambda: direct.list_sandboxes(labels=labels))
+            relay.let_answers_follow()
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+        assert await direct.list_sandboxes(labels=labels) == []
+
+
+async def test_a_context_whose_answer_comes_too_late_is_deleted(server: str, relay: Relay) -> None:
+    async with AsyncClient(server) as direct, await direct.sandbox() as sandbox:
+        async with AsyncClient(relay.address) as client:
+            same = await client.get_sandbox(sandbox.sandbox_id)
+            relay.hold_answers()
+            making = asyncio.create_task(same.context())
+            await until(sandbox.list_contexts)
+            relay.let_answers_follow()
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+        assert [it for it in await sandbox.list_contexts() if not it.HasField("finished")] == []
+
+
+def test_a_creation_whose_answer_is_lost_is_found(server: str, relay: Relay) -> None:
+    labels = {"of": "lost"}
+    with (
+        Client(server) as direct,
+        Client(relay.address) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.server_info()
+        relay.hold_answers()
+        making = threads.submit(client.sandbox, labels=labels)
+        while not direct.list_sandboxes(labels=labels):
+            pass
+        relay.cut()
+        with making.result() as sandbox:
+            (made,) = direct.list_sandboxes(labels=labels)
+            assert made.sandbox_id == sandbox.sandbox_id
+
+
+async def test_a_creation_that_waits_is_given_up_with_its_caller() -> None:
+    async def until_queued(client: AsyncClient, count: int) -> None:
+        async def is_queued() -> bool:
+            return (await client.get_pool("default")).counts.queued == count
+
+        await until(is_queued)
+
+    two = SMALL_POOL.replace("max_sandboxes = 64", "max_sandboxes = 2").replace("64", "2")
+    with Server(two) as server:
+        async with (
+            AsyncClient(server.address) as client,
+            await client.sandbox() as sandbox,
+            await client.execute_command(["sleep", "1000"]),
+        ):
+            async with AsyncClient(server.address) as other:
+                making = asyncio.create_task(other.sandbox(queue_timeout=60))
+                await until_queued(client, 1)
+                making.cancel()
+            # The other client is closed, while both sandboxes are still taken.
+            await until_queued(client, 0)
+            assert (await sandbox.run("print(1)")).ok
