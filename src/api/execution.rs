@@ -137,8 +137,22 @@ impl ExecutionService for Executions {
         let (refused, refusal) = mpsc::channel(1);
         // A message that is refused ends the call and, unless it outlives that, the program.
         let refusals = ReceiverStream::new(refusal).map(|refusal: Refusal| Err(refusal.into()));
-        let admission = match admitted {
-            Admitted::New(admission) if !admission.outlives_its_call() => admission,
+        let responses: Self::ExecuteStream = match admitted {
+            Admitted::New(admission) if !admission.outlives_its_call() => {
+                let (to_client, updates) = mpsc::channel(UPDATES);
+                let (program, input) = admission.open_input();
+                // Ends with the call: when the client goes away or the program ends.
+                tokio::spawn(forward_input(messages, order, program, true, refused));
+                // Owned by the dispatcher, which waits for it or ends it at shutdown.
+                let record = admission.record().clone();
+                tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
+                let updates = ReceiverStream::new(updates)
+                    .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
+                Box::pin(UntilFinished {
+                    stream: updates.merge(refusals),
+                    finished: false,
+                })
+            }
             kept => {
                 let is_new = matches!(kept, Admitted::New(_));
                 let record = start_kept(kept);
@@ -146,32 +160,17 @@ impl ExecutionService for Executions {
                     // Ends with the call.
                     tokio::spawn(forward_input(messages, order, program, is_new, refused));
                 }
-                let responses = UntilFinished {
+                Box::pin(UntilFinished {
                     stream: tell(record.attach([0; 3], 0)).merge(refusals),
                     finished: false,
-                };
-                return Ok(Response::new(Box::pin(responses)));
+                })
             }
-        };
-        let (to_client, updates) = mpsc::channel(UPDATES);
-        let (program, input) = admission.open_input();
-        // Ends with the call: when the client goes away or the program ends.
-        tokio::spawn(forward_input(messages, order, program, true, refused));
-        // Owned by the dispatcher, which waits for it or ends it at shutdown.
-        let record = admission.record().clone();
-        tokio::spawn(admission.run(input, Sink::Caller(to_client, record)));
-
-        let updates = ReceiverStream::new(updates)
-            .map(move |update| Ok(outcome::response(update, &execution_id, &pool)));
-        let responses = UntilFinished {
-            stream: updates.merge(refusals),
-            finished: false,
         };
         // The start goes first: the program would wait for what the client does with the headers.
         // The headers go while the sandbox wakes up, when server and client have nothing else to do,
         // and what they touch for them is warm when the first output comes.
         yield_now().await;
-        Ok(Response::new(Box::pin(responses)))
+        Ok(Response::new(responses))
     }
 
     async fn run(
