@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{sources::SourceArgs, table::say};
+use super::{
+    say::{complain, say},
+    sources::SourceArgs,
+};
 
 #[derive(Args)]
 pub(super) struct ConfigArgs {
@@ -19,7 +22,7 @@ pub(super) fn main(args: ConfigArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }

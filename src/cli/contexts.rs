@@ -9,7 +9,8 @@ use super::{
     exit_code,
     output::OutputArgs,
     run::Exit,
-    table::{Table, say},
+    say::say,
+    table::Table,
 };
 use crate::proto::v1::{
     Context, CreateContextRequest, DeleteContextRequest, ListContextsRequest,

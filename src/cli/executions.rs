@@ -10,6 +10,7 @@ use super::{
     exit_code,
     output::OutputArgs,
     run::{self, Exit},
+    say::complain,
     table::Table,
 };
 use crate::proto::v1::{
@@ -30,7 +31,7 @@ pub(super) async fn attach(args: AttachArgs) -> ExitCode {
     match args.server.connect().await {
         Ok(connection) => run::attach(connection, args.id).await,
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::from(OWN_TROUBLE)
         }
     }

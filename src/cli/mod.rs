@@ -18,20 +18,18 @@ mod output;
 mod pools;
 mod run;
 mod sandboxes;
+mod say;
 mod serve;
 mod shell;
 mod sources;
 mod table;
 
-use std::{
-    env,
-    future::Future,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{env, future::Future, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
+
+use self::say::complain;
 
 /// Exit code of `sandpool run` for whatever is not the program's doing, as docker run has it.
 const OWN_TROUBLE: u8 = 125;
@@ -130,8 +128,7 @@ fn exit_code<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever would read it may be gone: that is no reason to panic.
-            let _ = writeln!(io::stderr(), "sandpool: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
@@ -147,7 +144,7 @@ fn block_on(failure: u8, main: impl Future<Output = ExitCode>) -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("sandpool: cannot start threads: {error}");
+            complain(format_args!("cannot start threads: {error}"));
             ExitCode::from(failure)
         }
     }

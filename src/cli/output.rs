@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-use super::{client::ClientError, table::say};
+use super::{client::ClientError, say::say};
 use crate::proto::v1;
 
 #[derive(Args)]

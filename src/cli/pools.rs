@@ -10,7 +10,8 @@ use super::{
     client::{ClientError, Connection, ServerArgs, printable},
     exit_code,
     output::{Json, OutputArgs},
-    table::{Table, say},
+    say::say,
+    table::Table,
 };
 use crate::proto::v1::{
     GetPoolRequest, ListPoolsRequest, ListPoolsResponse, Pool, WatchPoolRequest,

@@ -9,7 +9,8 @@ use super::{
     client::{ClientError, Connection, ServerArgs, printable},
     exit_code,
     output::OutputArgs,
-    table::{Table, say},
+    say::say,
+    table::Table,
 };
 use crate::proto::v1::{
     CreateSandboxRequest, DeleteSandboxRequest, ExtendSandboxRequest, GetSandboxRequest,

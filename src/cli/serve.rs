@@ -1,9 +1,6 @@
 //! `sandpool serve`
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::Args;
 use tokio::{
@@ -12,7 +9,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::sources::SourceArgs;
+use super::{
+    say::{complain, say},
+    sources::SourceArgs,
+};
 use crate::{
     config::{Config, ConfigError},
     huge_pages,
@@ -45,7 +45,7 @@ pub(super) fn main(args: ServeArgs) -> ExitCode {
     match serve(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::FAILURE
         }
     }
@@ -101,9 +101,4 @@ fn announce(running: Running) {
             ));
         }
     });
-}
-
-/// Whoever has closed our stdout does not want to know.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

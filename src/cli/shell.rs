@@ -23,6 +23,7 @@ use super::{
     OWN_TROUBLE,
     client::{ClientError, Connection, ServerArgs},
     run::{Exit, forward_stdin, request},
+    say::complain,
 };
 use crate::proto::v1::{
     Command, CreateSandboxRequest, DeleteSandboxRequest, ExecuteRequest, ExecuteResponse,
@@ -71,12 +72,12 @@ pub(super) async fn main(args: ShellArgs) -> ExitCode {
     match shell(args).await {
         Ok(exit) => {
             if let Some(message) = exit.message {
-                eprintln!("sandpool: {message}");
+                complain(message);
             }
             ExitCode::from(exit.code)
         }
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::from(OWN_TROUBLE)
         }
     }

@@ -1,11 +1,6 @@
 //! Columns for people.
 
-use std::io::{self, Write};
-
-/// Prints a line; false: nobody reads any further. Who does not, such as `head`, has had what they wanted.
-pub(super) fn say(line: &str) -> bool {
-    writeln!(io::stdout(), "{line}").is_ok()
-}
+use super::say::say;
 
 /// The rows below their head, each column as wide as its widest cell; `least`: what a column has
 /// anyway, such as for what comes later.

@@ -282,15 +282,13 @@ impl Dispatcher {
         new: NewContext,
     ) -> Result<Arc<Context>, ContextNotCreated> {
         self.may_begin()?;
-        let _turn = if new.request_id.is_empty() {
-            None
-        } else {
-            let turn = named.contexts.creations.turn("", &new.request_id).await;
-            if let Some(made) = named.contexts.made_by(&new.request_id) {
-                return Ok(made);
-            }
-            Some(turn)
-        };
+        // Held until it is made.
+        let turn = named.contexts.creations.turn("", &new.request_id).await;
+        if turn.is_some()
+            && let Some(made) = named.contexts.made_by(&new.request_id)
+        {
+            return Ok(made);
+        }
         let NewContext {
             request_id,
             language,

@@ -30,8 +30,11 @@ impl Creations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for those that came before with the same id, which their own deadlines bound.
-    pub(super) async fn turn(&self, creator: &str, request_id: &str) -> Turn<'_> {
+    /// Waits for those that came before with the same id, which their own deadlines bound. None: there is no id.
+    pub(super) async fn turn(&self, creator: &str, request_id: &str) -> Option<Turn<'_>> {
+        if request_id.is_empty() {
+            return None;
+        }
         let key = (creator.to_owned(), request_id.to_owned());
         let mutex = self.by_key().entry(key.clone()).or_default().clone();
         // Made before the wait: whoever gives up waiting leaves nothing behind either.
@@ -41,7 +44,7 @@ impl Creations {
             turn: None,
         };
         turn.turn = Some(mutex.lock_owned().await);
-        turn
+        Some(turn)
     }
 }
 
@@ -74,6 +77,7 @@ mod tests {
     #[tokio::test]
     async fn one_after_the_other_by_id_and_nothing_is_left() {
         let creations = Creations::default();
+        assert!(creations.turn("a", "").await.is_none());
         let first = creations.turn("a", "1").await;
         let others = [("a", "2"), ("b", "1")];
         for (creator, id) in others {

@@ -395,19 +395,14 @@ impl Dispatcher {
         let Some(served) = self.pools.get(&new.pool) else {
             return Ok(None);
         };
-        let _turn = if new.request_id.is_empty() {
-            None
-        } else {
-            let turn = self
-                .named
-                .creations
-                .turn(&new.caller, &new.request_id)
-                .await;
-            if let Some(made) = self.named.made_by(&new.caller, &new.request_id) {
-                return Ok(Some(made));
-            }
-            Some(turn)
-        };
+        // Held until it is made.
+        let turn = self.named.creations.turn(&new.caller, &new.request_id);
+        let turn = turn.await;
+        if turn.is_some()
+            && let Some(made) = self.named.made_by(&new.caller, &new.request_id)
+        {
+            return Ok(Some(made));
+        }
         let asking = served.metrics.ask();
         let begun = Instant::now();
         let leased = async {

@@ -13,7 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{CpError, MESSAGES, PIECE, Progress, Remote, local};
 use crate::{
-    cli::client::{ClientError, Connection},
+    cli::{
+        client::{ClientError, Connection},
+        say::complain,
+    },
     proto::v1::{
         DownloadArchiveRequest, UploadArchiveRequest, UploadArchiveStart,
         file_service_client::FileServiceClient, upload_archive_request::Event,
@@ -88,7 +91,7 @@ pub(super) async fn download(
         Err(error) => return Err(local(to)(error.into())),
     };
     if left_out > 0 {
-        eprintln!("sandpool: {left_out} links were left out");
+        complain(format_args!("{left_out} links were left out"));
     }
     Ok(())
 }

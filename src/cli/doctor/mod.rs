@@ -11,7 +11,7 @@ use std::{process::ExitCode, time::Instant};
 
 use clap::Args;
 
-use super::{client::printable, sources::SourceArgs, table::say};
+use super::{client::printable, say::say, sources::SourceArgs};
 use crate::{
     backend::SandboxId,
     config::{BackendKind, Config},

@@ -15,7 +15,7 @@ use clap::Args;
 use super::{
     OWN_TROUBLE,
     client::{ClientError, Connection, ServerArgs},
-    table::say,
+    say::{complain, say},
 };
 use crate::config::ByteSize;
 pub(super) use exit::Exit;
@@ -123,7 +123,7 @@ pub(super) async fn main(args: RunArgs) -> ExitCode {
     match run(args).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::from(OWN_TROUBLE)
         }
     }
@@ -150,7 +150,7 @@ pub(super) async fn attach(connection: Connection, execution_id: String) -> Exit
     match session::attach(connection, execution_id).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("sandpool: {error}");
+            complain(error);
             ExitCode::from(OWN_TROUBLE)
         }
     }

@@ -27,7 +27,10 @@ use super::{
     input::{SignalForwarder, forward_stdin, request},
 };
 use crate::{
-    cli::client::{ClientError, Connection, printable},
+    cli::{
+        client::{ClientError, Connection, printable},
+        say::complain,
+    },
     proto::v1::{
         AttachRequest, ExecuteResponse, ExecutionSpec, Finished, execute_request,
         execute_response::Event, execution_service_client::ExecutionServiceClient, gap,
@@ -72,7 +75,7 @@ pub(super) async fn run(
         // Dropping the call ends it on the server, too.
         () = cancel.notified() => {
             if takes_more(io::stderr().as_fd()) {
-                eprintln!("sandpool: cancelled");
+                complain("cancelled");
             }
             Ok(CANCELLED)
         }
