@@ -116,10 +116,16 @@ impl AsyncRead for DescriptorPair {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let unfilled = buf.initialize_unfilled();
+        // SAFETY: nothing but what the kernel has written is made of it.
+        let unfilled = unsafe { buf.unfilled_mut() };
         let length = unfilled.len();
-        let read = |descriptor: BorrowedFd<'_>| Ok(rustix::io::read(descriptor, &mut *unfilled)?);
+        let read = |descriptor: BorrowedFd<'_>| {
+            let (read, _) = rustix::io::read(descriptor, &mut *unfilled)?;
+            Ok(read.len())
+        };
         let read = ready!(self.read.poll(cx, length, read))?;
+        // SAFETY: the kernel has written so many bytes from the beginning.
+        unsafe { buf.assume_init(read) };
         buf.advance(read);
         Poll::Ready(Ok(()))
     }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{
-    say::{complain, say},
+    exit_code,
+    say::{complain, print},
     sources::SourceArgs,
 };
 
@@ -17,10 +18,7 @@ pub(super) struct ConfigArgs {
 
 pub(super) fn main(args: ConfigArgs) -> ExitCode {
     match args.sources.into_sources().load() {
-        Ok(loaded) => {
-            say(loaded.to_toml().trim_end());
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => exit_code(print(&loaded.to_toml())),
         Err(error) => {
             complain(error);
             ExitCode::FAILURE

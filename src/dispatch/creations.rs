@@ -30,7 +30,8 @@ impl Creations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for those that came before with the same id, which their own deadlines bound. None: there is no id.
+    /// Waits for those that came before with the same id, each of which is bounded by its own queue_timeout and the time
+    /// that its files take. None: there is no id.
     pub(super) async fn turn(&self, creator: &str, request_id: &str) -> Option<Turn<'_>> {
         if request_id.is_empty() {
             return None;

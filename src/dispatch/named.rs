@@ -354,8 +354,10 @@ impl NamedSandboxes {
     fn made_by(&self, caller: &str, request_id: &str) -> Option<Arc<NamedSandbox>> {
         let state = self.state();
         let mut live = state.live.values();
-        live.find(|it| it.caller == caller && it.request_id == request_id)
-            .cloned()
+        let is_it = |it: &&Arc<NamedSandbox>| {
+            it.caller == caller && it.request_id == request_id && it.stop.borrow().is_none()
+        };
+        live.find(is_it).cloned()
     }
 
     fn remove(&self, sandbox: &NamedSandbox, reason: &str) {
@@ -401,6 +403,7 @@ impl Dispatcher {
         if turn.is_some()
             && let Some(made) = self.named.made_by(&new.caller, &new.request_id)
         {
+            made.lease.touch();
             return Ok(Some(made));
         }
         let asking = served.metrics.ask();

@@ -228,6 +228,8 @@ async fn nothing_is_leased_while_there_is_a_reason_against_it() {
     assert_eq!(&*reason, "the network is open");
     let refused = pool.lease("b", 60 * SECOND).await;
     assert!(matches!(refused, Err(LeaseError::QueueTimeout { .. })));
+    // Another attempt may have been under way just then.
+    until(&pool, |status| status.sandboxes() == 1).await;
     assert_eq!(memory.alive(), [lease.id().as_str()]);
     memory.refuse(None);
     until(&pool, |status| status.idle == 1).await;

@@ -355,6 +355,18 @@ async fn doctor_finds_this_machine_fit() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_cannot_be_printed_is_an_error() {
+    let server = shared();
+    let mut command = sandpool(&server, &["config"]);
+    command.stdout(std::fs::File::create("/dev/full").unwrap());
+    let ended = soon("its end", command.spawn().unwrap().wait_with_output()).await;
+    let ended = ended.unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert!(stderr.contains("No space left"), "{stderr}");
+}
+
+#[tokio::test]
 async fn what_nobody_reads_of_doctor_and_config_is_no_crash() {
     let server = shared();
     let unread = || {

@@ -94,6 +94,38 @@ async fn alarms_that_raise_cost_a_cell_and_never_its_context() {
 }
 
 #[tokio::test]
+async fn handlers_that_display_or_fail_cost_neither_the_context_nor_an_interrupt() {
+    let (_server, client) = main_pool().await;
+    let named = client.named().await;
+    let context = named.context().await;
+    let source = "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: display(1))\n\
+                  signal.signal(signal.SIGUSR2, lambda *_: None)\nprint(os.getpid())";
+    let interpreter = cell(source, &context).run(&client).await.out();
+    let interpreter = interpreter.trim();
+    let noise = format!("while kill -USR1 {interpreter} && kill -USR2 {interpreter}; do :; done");
+    let noise = bash(&noise).within(&named.id).start(&client).await;
+    for _ in 0..5 {
+        cell("for _ in range(5): display(2)", &context)
+            .run(&client)
+            .await
+            .exited(0);
+    }
+    noise.signal(9).await;
+    noise.finish().await;
+    let source = "def fails(*_): raise TimeoutError\nsignal.signal(signal.SIGUSR1, fails)\n\
+                  class E(Exception):\n    told = 0\n    def __str__(self):\n        E.told += 1\n        \
+                  if E.told == 1: signal.raise_signal(signal.SIGUSR1)\n        \
+                  while E.told == 2: pass\n        return 'told'\nraise E";
+    let endless = cell(source, &context).timeout(Duration::from_millis(300));
+    endless.run(&client).await.timed_out();
+    cell("print(E.told >= 2)", &context)
+        .run(&client)
+        .await
+        .printed("True\n");
+    named.delete().await;
+}
+
+#[tokio::test]
 async fn an_exception_that_cannot_be_told_is_told_as_that() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;

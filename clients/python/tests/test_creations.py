@@ -10,7 +10,7 @@ import pytest
 from relay import Relay
 from servers import SMALL_POOL, Server
 
-from sandpool import Client
+from sandpool import Client, ConnectionLost
 from sandpool.aio import AsyncClient
 
 
@@ -79,6 +79,24 @@ def test_a_creation_whose_answer_is_lost_is_found(server: str, relay: Relay) -> 
         with making.result() as sandbox:
             (made,) = direct.list_sandboxes(labels=labels)
             assert made.sandbox_id == sandbox.sandbox_id
+
+
+def test_a_creation_is_lost_with_its_server(server: str, relay: Relay) -> None:
+    with (
+        Client(server) as direct,
+        Client(relay.address) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.server_info()
+        relay.hold_answers()
+        making = threads.submit(client.sandbox, labels={"of": "nobody"})
+        while not (made := direct.list_sandboxes(labels={"of": "nobody"})):
+            pass
+        relay.close()
+        # And not that it was safe to repeat.
+        with pytest.raises(ConnectionLost):
+            making.result()
+        made[0].delete()
 
 
 async def test_a_creation_that_waits_is_given_up_with_its_caller() -> None:

@@ -48,25 +48,24 @@ def _serve():
 
     # Signals
     #
-    # A handler of a cell's may raise, and would leave half a message or the next cell without its beginning. So Python
-    # calls one function for all signals, and that calls the cell's own where it does no harm. (To block signals is not
-    # enough: a thread takes them then, and the handler runs in the main thread all the same.)
+    # A handler of a cell's may raise, and would leave half a message or the next cell without its beginning. So for what
+    # cells set by signal.signal Python calls one function, and that calls the cell's own where it does no harm. (To block
+    # signals is not enough: a thread takes them then, and the handler runs in the main thread all the same.)
 
     busy = "busy"  # no handler is called: signals wait
     idle = "idle"  # between two cells: what a handler raises goes nowhere
     in_cell = "in_cell"  # what a handler raises is the cell's
-    ending = "ending"  # what is done at a cell's end is cut short by what one raises, and is done again
     # Where the main thread is.
     mode = busy
     handlers = {}  # What cells have set, by the signal's number.
     waiting = []  # The numbers of signals that have come where it was busy.
+    is_calling = False
     # When the cell was interrupted, by time.monotonic(). A second interrupt that soon would come where the first is
     # dealt with.
     interrupted_at = 0.0
     pause = 0.05
 
     def on_signal(number, frame):
-        nonlocal mode
         if mode is busy or (mode is idle and number == signal.SIGINT and has_come()):
             if number not in waiting:
                 waiting.append(number)
@@ -75,17 +74,27 @@ def _serve():
                 handlers[number](number, frame)
             except BaseException:
                 pass
-        elif mode is ending:
-            mode = busy
-            handlers[number](number, frame)
-            mode = ending
         else:
             handlers[number](number, frame)
 
     def call_waiting():
         """Calls the handlers of what has come where it was busy."""
-        for _ in range(len(waiting)):
-            on_signal(waiting.pop(0), sys._getframe())
+        nonlocal is_calling
+        if is_calling:
+            return  # One of them displays something: the others have their turn after it.
+        is_calling = True
+        try:
+            call(10)
+        finally:
+            is_calling = False
+
+    def call(most):
+        """So many, since there may be no end of them; and each, though one before it raises."""
+        if waiting and most:
+            try:
+                on_signal(waiting.pop(0), sys._getframe())
+            finally:
+                call(most - 1)
 
     def interrupt(*_):
         """SIGINT's handler, unless a cell has set another one."""
@@ -97,17 +106,21 @@ def _serve():
 
     set_handler, get_handler = signal.signal, signal.getsignal
 
+    def is_main_thread():
+        return threading.current_thread() is threading.main_thread()
+
     def cells_own(number, handler):
         return handlers.get(int(number)) if handler is on_signal else handler
 
     @functools.wraps(set_handler)
     def set_cells_own(signalnum, handler):
-        if not callable(handler):
+        if not callable(handler) or not is_main_thread():  # where it is refused
             return cells_own(signalnum, set_handler(signalnum, handler))
         number = int(signalnum)
         before = get_cells_own(number)
         own = handlers.get(number)
-        handlers[number] = handler
+        # Who has what is here from before may give it back.
+        handlers[number] = own if handler is on_signal else handler
         try:
             set_handler(number, on_signal)
         except BaseException:
@@ -149,9 +162,6 @@ def _serve():
         if isinstance(data, str):
             data = data.encode("utf-8", "replace")
         return varint(number << 3 | 2) + varint(len(data)) + data
-
-    def is_main_thread():
-        return threading.current_thread() is threading.main_thread()
 
     def send(message, is_answered=False):
         nonlocal mode
@@ -388,7 +398,7 @@ def _serve():
             message += field(3, 1)
         # What follows is written when the agent knows what came before. It is the main thread that reads from the
         # socket, and only a cell's is not about to.
-        is_answered = mode in (in_cell, ending) and is_main_thread()
+        is_answered = mode is in_cell and is_main_thread()
         if is_answered:
             message += field(7, 1)
         send(field(2, bytes(message)), is_answered)
@@ -656,7 +666,7 @@ def _serve():
             try:
                 if attempt == 0:
                     run_first(source, name)
-                mode = ending
+                mode = in_cell
                 call_waiting()
                 if os.getpid() != own_pid:
                     end_child(error)
@@ -687,7 +697,11 @@ def _serve():
         number, source, descriptors = receive()
         if descriptors:
             take_input(descriptors)
-        message = run_cell(number, source)
+        try:
+            message = run_cell(number, source)
+        except BaseException as late:  # By a handler, just where the next attempt begins.
+            mode = busy
+            message = failed(late, name_of(late), untold, untold)
         take_outputs()
         take_input([])
         renew_stdin()

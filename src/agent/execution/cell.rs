@@ -72,6 +72,8 @@ impl Execution {
         };
         let given_up = async {
             self.killed.notified().await;
+            // Whoever follows it, if it begins all the same, is to hear of that, too.
+            self.killed.notify_one();
             sleep(INTERRUPT_GRACE).await;
         };
         // One that runs a thread of an earlier cell's may not come to read it.

@@ -18,6 +18,7 @@ from ..errors import (
     SandpoolError,
     ServiceError,
     Unimplemented,
+    Unreachable,
     error_of,
 )
 from ..requests import at_once, new_request_id
@@ -96,8 +97,11 @@ class AsyncTransport:
     async def _create(self, method: Any, request: Any) -> Any:
         try:
             return await self.call(method, request)
-        except ConnectionLost:
-            return await self.call(method, request)
+        except ConnectionLost as lost:
+            try:
+                return await self.call(method, request)
+            except Unreachable:
+                raise lost from None  # The first request had been sent.
 
     async def _undo(
         self,
@@ -111,7 +115,7 @@ class AsyncTransport:
                 made = await asyncio.wait_for(making, _UNDO)
             except asyncio.TimeoutError:
                 # It is cancelled now, and its answer may have been on the way.
-                made = await self.quick(method, at_once(request))
+                made = await self.call(method, at_once(request), _UNDO)
             await delete(made)
 
     def stream(self, method: Any, request: Any) -> AsyncStream:

@@ -13,7 +13,14 @@ import grpc
 
 from sandpool.v1.server_pb2 import GetServerInfoRequest
 
-from ..errors import ConnectionLost, SandpoolError, ServiceError, Unimplemented, error_of
+from ..errors import (
+    ConnectionLost,
+    SandpoolError,
+    ServiceError,
+    Unimplemented,
+    Unreachable,
+    error_of,
+)
 from ..requests import new_request_id
 from ..settings import Settings
 from .guard import Guard
@@ -68,8 +75,11 @@ class Transport:
         request.request_id = new_request_id()
         try:
             return self.call(method, request)
-        except ConnectionLost:
-            return self.call(method, request)
+        except ConnectionLost as lost:
+            try:
+                return self.call(method, request)
+            except Unreachable:
+                raise lost from None  # The first request had been sent.
 
     def stream(self, method: Any, request: Any) -> Stream:
         """A call with many answers; `request` is a message or an iterator of them."""
