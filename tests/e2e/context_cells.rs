@@ -98,20 +98,14 @@ async fn handlers_that_display_or_fail_cost_neither_the_context_nor_an_interrupt
     let (_server, client) = main_pool().await;
     let named = client.named().await;
     let context = named.context().await;
-    let source = "import os, signal\nsignal.signal(signal.SIGUSR1, lambda *_: display(1))\n\
-                  signal.signal(signal.SIGUSR2, lambda *_: None)\nprint(os.getpid())";
-    let interpreter = cell(source, &context).run(&client).await.out();
-    let interpreter = interpreter.trim();
-    let noise = format!("while kill -USR1 {interpreter} && kill -USR2 {interpreter}; do :; done");
-    let noise = bash(&noise).within(&named.id).start(&client).await;
-    for _ in 0..5 {
-        cell("for _ in range(5): display(2)", &context)
-            .run(&client)
-            .await
-            .exited(0);
-    }
-    noise.signal(9).await;
-    noise.finish().await;
+    // So few that handlers within handlers come to an end.
+    let source = "import os, signal, threading, time\nsignal.signal(signal.SIGUSR1, lambda *_: display(1))\n\
+                  signal.signal(signal.SIGUSR2, lambda *_: None)\ndef noise():\n    \
+                  for _ in range(30):\n        os.kill(os.getpid(), signal.SIGUSR1)\n        \
+                  os.kill(os.getpid(), signal.SIGUSR2)\n        time.sleep(0.001)\n\
+                  thread = threading.Thread(target=noise)\nthread.start()\n\
+                  while thread.is_alive(): display(2)";
+    cell(source, &context).run(&client).await.exited(0);
     let source = "def fails(*_): raise TimeoutError\nsignal.signal(signal.SIGUSR1, fails)\n\
                   class E(Exception):\n    told = 0\n    def __str__(self):\n        E.told += 1\n        \
                   if E.told == 1: signal.raise_signal(signal.SIGUSR1)\n        \

@@ -202,13 +202,22 @@ async fn starting_for_ever(dir: &Path) -> (Server, i32) {
     let starting = soon("a start", async {
         loop {
             match fs::read_to_string(&marker) {
-                Ok(line) if line.ends_with('\n') => return line,
+                Ok(line) if line.ends_with('\n') => break line,
                 _ => sleep(Duration::from_millis(10)).await,
             }
         }
     })
     .await;
-    (server, starting.trim().parse().unwrap())
+    let starting = starting.trim();
+    // While it becomes another program it has no command line.
+    soon("a program without children", async {
+        let command = format!("/proc/{starting}/cmdline");
+        while !fs::read(&command).unwrap().starts_with(b"sleep") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    (server, starting.parse().unwrap())
 }
 
 #[tokio::test]
