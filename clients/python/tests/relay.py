@@ -33,8 +33,8 @@ class Relay:
                 threading.Thread(target=self._pass, args=pair, daemon=True).start()
 
     def _pass(self, one: socket.socket, other: socket.socket) -> None:
-        is_question = other.getpeername() == self._to
         with suppress(OSError):
+            is_question = other.getpeername() == self._to
             while data := one.recv(65536):
                 if not is_question:
                     self._lets_answers.wait()
