@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from relay import Relay
 from servers import SMALL_POOL, Server
 
-from sandpool import Client, ConnectionLost
+from sandpool import Client, ConnectionLost, Sandbox
 from sandpool.aio import AsyncClient
 
 
@@ -63,8 +64,11 @@ async def test_a_context_whose_answer_comes_too_late_is_deleted(server: str, rel
         assert [it for it in await sandbox.list_contexts() if not it.HasField("finished")] == []
 
 
-def test_a_creation_whose_answer_is_lost_is_found(server: str, relay: Relay) -> None:
-    labels = {"of": "lost"}
+@contextmanager
+def made_without_an_answer(
+    server: str, relay: Relay, labels: dict[str, str]
+) -> Iterator[tuple[Future[Sandbox], Sandbox]]:
+    """A creation on its way, and the sandbox that it has made."""
     with (
         Client(server) as direct,
         Client(relay.address) as client,
@@ -73,30 +77,25 @@ def test_a_creation_whose_answer_is_lost_is_found(server: str, relay: Relay) -> 
         client.server_info()
         relay.hold_answers()
         making = threads.submit(client.sandbox, labels=labels)
-        while not direct.list_sandboxes(labels=labels):
+        while not (made := direct.list_sandboxes(labels=labels)):
             pass
+        yield making, made[0]
+        made[0].delete()
+        assert direct.list_sandboxes(labels=labels) == []
+
+
+def test_a_creation_whose_answer_is_lost_is_found(server: str, relay: Relay) -> None:
+    with made_without_an_answer(server, relay, {"of": "lost"}) as (making, made):
         relay.cut()
-        with making.result() as sandbox:
-            (made,) = direct.list_sandboxes(labels=labels)
-            assert made.sandbox_id == sandbox.sandbox_id
+        assert making.result().sandbox_id == made.sandbox_id
 
 
 def test_a_creation_is_lost_with_its_server(server: str, relay: Relay) -> None:
-    with (
-        Client(server) as direct,
-        Client(relay.address) as client,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        client.server_info()
-        relay.hold_answers()
-        making = threads.submit(client.sandbox, labels={"of": "nobody"})
-        while not (made := direct.list_sandboxes(labels={"of": "nobody"})):
-            pass
+    with made_without_an_answer(server, relay, {"of": "nobody"}) as (making, _):
         relay.close()
         # And not that it was safe to repeat.
         with pytest.raises(ConnectionLost):
             making.result()
-        made[0].delete()
 
 
 async def test_a_creation_that_waits_is_given_up_with_its_caller() -> None:
