@@ -369,11 +369,6 @@ async fn a_configuration_that_cannot_be_printed_is_an_error() {
 #[tokio::test]
 async fn what_nobody_reads_of_doctor_and_config_is_no_crash() {
     let server = shared();
-    let unread = || {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        writer
-    };
     let nowhere = ["--listen", "127.0.0.1:0", "--config", "/nowhere"];
     for (subcommand, args, code) in [
         ("config", &[][..], 0),

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, PipeWriter, Read, Write},
     os::fd::OwnedFd,
     process::{Output, Stdio},
 };
@@ -30,6 +30,13 @@ pub fn sandpool(server: &Server, args: &[&str]) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// What a command may write to, and nobody reads.
+pub fn unread() -> PipeWriter {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    writer
 }
 
 /// What it has said at its end.
