@@ -112,6 +112,14 @@ async def test_a_call_that_another_task_cancels_is_no_cancelled_task(
             await reading
 
 
+async def test_code_whose_client_is_closed_may_have_run(server: str) -> None:
+    client = AsyncClient(server)
+    execution = await client.execute("while True: pass")
+    await client.close()
+    with pytest.raises(CallCancelled, match="closed"):
+        await execution.result()
+
+
 async def test_a_start_that_is_cancelled_leaves_no_task(server: str) -> None:
     async with AsyncClient(server) as client:
         await client.run("print(1)")

@@ -215,6 +215,14 @@ def test_a_closed_client_says_so(server: str) -> None:
         client.run("1")
 
 
+def test_code_whose_client_is_closed_may_have_run(server: str) -> None:
+    client = Client(server)
+    execution = client.execute("while True: pass")
+    client.close()
+    with pytest.raises(CallCancelled, match="closed"):
+        execution.result()
+
+
 def test_a_server_that_dies_is_told_with_the_execution() -> None:
     with Server(SMALL_POOL) as server, Client(server.address) as client:
         with client.execute("import time; time.sleep(1000)") as execution:

@@ -130,6 +130,10 @@ class AsyncTransport:
         """Raises where a call would hang."""
         self._guard.check()
 
+    def check_made(self) -> None:
+        """Raises where a call that was made does not go on."""
+        self._guard.check_made()
+
     @property
     def is_inherited(self) -> bool:
         """Whether it came by a fork."""
@@ -190,7 +194,7 @@ class AsyncStream:
 
     async def read(self) -> Any:
         """The next message; None after the last one. Cancelled, it cancels the call."""
-        self._transport.check()
+        self._transport.check_made()
         if self._failure is not None:
             raise self._failure
         try:

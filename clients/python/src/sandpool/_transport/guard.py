@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..errors import ForkedProcess, SandpoolError
+import grpc
+
+from ..errors import CallCancelled, ForkedProcess, SandpoolError
 
 
 class Guard:
@@ -20,12 +22,23 @@ class Guard:
         return os.getpid() != self._owner
 
     def check(self) -> None:
-        """Raises ForkedProcess in a child, SandpoolError once closed."""
+        """Before a call: raises ForkedProcess in a child, SandpoolError once closed."""
+        self._check_process()
+        if self.closed:
+            raise SandpoolError("the client is closed")
+
+    def check_made(self) -> None:
+        """In a call that was made, so may have had an effect: raises CallCancelled if closed."""
+        self._check_process()
+        if self.closed:
+            raise CallCancelled(
+                "the client is closed, and its calls with it", code=grpc.StatusCode.CANCELLED
+            )
+
+    def _check_process(self) -> None:
         if self.is_inherited:
             raise ForkedProcess(
                 "this client was made before the process was forked, and gRPC's connections do "
                 "not survive that: make a client in a child that was started by spawn or "
                 "forkserver instead of fork"
             )
-        if self.closed:
-            raise SandpoolError("the client is closed")

@@ -104,6 +104,10 @@ class Transport:
         """Raises where a call would hang."""
         self._guard.check()
 
+    def check_made(self) -> None:
+        """Raises where a call that was made does not go on."""
+        self._guard.check_made()
+
     @property
     def is_inherited(self) -> bool:
         """Whether it came by a fork."""
@@ -145,7 +149,7 @@ class Stream:
 
     def read(self) -> Any:
         """The next message; None after the last one."""
-        self._transport.check()
+        self._transport.check_made()
         try:
             return next(self._call, None)
         except grpc.RpcError as error:
