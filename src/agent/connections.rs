@@ -31,7 +31,7 @@ use crate::proto::agent::agent_service_server::AgentServiceServer;
 /// h2's windows never bind before the protocol's own credit does.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-const MAX_FRAME: u32 = 64 * 1024;
+const MAX_FRAME: u32 = 128 * 1024;
 /// The largest start: a source, arguments and environment as the server takes them in a request of its own
 /// (32 MiB), and what it adds.
 const MAX_MESSAGE: usize = 33 << 20;

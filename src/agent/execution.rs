@@ -40,6 +40,9 @@ const STREAMS: [Stream; 4] = [
 ];
 /// How long the pipes of a program that has ended are kept open for its children's output.
 const AFTER_EXIT: Duration = Duration::from_millis(200);
+/// Input that the program has taken since the server was last told. Less than the least that the server lets be
+/// under way (`FIRST_INPUT_WINDOW`), or it would wait for ever.
+const INPUT_ACKNOWLEDGED: u64 = 128 * 1024;
 
 /// An execution and the streams that the server reads.
 pub(super) struct Execution {
@@ -405,6 +408,13 @@ impl State {
         (stream != Stream::Unspecified).then(|| &mut self.streams[index(stream)])
     }
 
+    /// Control messages are few. Input can be much, and a message for each piece of it would go all the way back.
+    fn is_acknowledgement_due(&self) -> bool {
+        let (known, now) = (self.acknowledged_sent, self.acknowledged);
+        known.control_sequence != now.control_sequence
+            || now.input_offset - known.input_offset >= INPUT_ACKNOWLEDGED
+    }
+
     /// What the server is to hear next.
     fn next(&mut self) -> Option<Message> {
         if !self.opened_sent {
@@ -433,7 +443,7 @@ impl State {
             self.exited_sent = true;
             return Some(Message::Exited(exited));
         }
-        if self.acknowledged_sent != self.acknowledged {
+        if self.is_acknowledgement_due() {
             self.acknowledged_sent = self.acknowledged;
             return Some(Message::Acknowledged(self.acknowledged));
         }

@@ -13,7 +13,7 @@
 
 use std::{
     io::{self, PipeWriter},
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsFd, FromRawFd, OwnedFd},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -25,7 +25,7 @@ use super::terminal::Terminal;
 
 /// Where the server's descriptors begin; the backend puts them there.
 const FIRST_DIRECT: i32 = 10;
-/// What a pipe that the agent reads shall hold. The default of 64 KiB, in gVisor as on Linux (pipe(7),
+/// What a pipe between the agent and a program shall hold. The default of 64 KiB, in gVisor as on Linux (pipe(7),
 /// "Pipe capacity"), takes more system calls of both sides for as many bytes, and they are slow there.
 const PIPE_SIZE: usize = 1 << 20;
 /// How long an interpreter that has ended may take to say why.
@@ -91,6 +91,12 @@ pub(super) enum Stdin {
     Terminal(Terminal),
 }
 
+/// Makes a pipe hold [`PIPE_SIZE`].
+pub(super) fn enlarge(pipe: &impl AsFd) {
+    // Refused where pipes hold too much already: then it is slower.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
+}
+
 /// The other ends of a program's three pipes, for the program.
 pub(super) struct ProgramEnds {
     pub(super) stdin: OwnedFd,
@@ -128,10 +134,8 @@ impl Pipes {
         let (stdin, our_stdin) = io::pipe()?;
         let (our_stdout, stdout) = io::pipe()?;
         let (our_stderr, stderr) = io::pipe()?;
-        for pipe in [&our_stdout, &our_stderr] {
-            // Refused where pipes hold too much already: then it is slower.
-            let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
-        }
+        enlarge(&our_stdout);
+        enlarge(&our_stderr);
         let pipes = Self {
             stdin: Stdin::Pipe(our_stdin),
             outputs: Outputs::Read {

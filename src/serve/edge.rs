@@ -36,6 +36,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// back the other calls of their connection. It bounds what a connection's calls can leave untaken; a
 /// message that is being put together may have [`MAX_MESSAGE`] besides.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+/// What a frame may hold: each costs a system call or two. A connection may have one that is not complete.
+const MAX_FRAME: u32 = 64 * 1024;
 /// A client that is silent this long is asked whether it is there, and is gone if it does not
 /// answer within the other: its programs are cancelled then.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -136,6 +138,7 @@ impl Listening {
             .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
             .add_routes(self.routes.clone());
         match &self.tls {
             None => {

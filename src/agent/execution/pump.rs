@@ -12,7 +12,11 @@ use tokio::{
 
 use super::{Execution, index};
 use crate::{
-    agent::{contexts::Unread, pipes::Stdin, terminal::Terminal},
+    agent::{
+        contexts::Unread,
+        pipes::{Stdin, enlarge},
+        terminal::Terminal,
+    },
     proto::agent::Stream,
 };
 
@@ -36,6 +40,7 @@ impl Execution {
             // Most programs get no input: registering their pipe, and taking it back, would be two
             // system calls for nothing.
             if let Some(pipe) = unused.take() {
+                enlarge(&pipe);
                 stdin = pipe::Sender::from_owned_fd(pipe.into()).ok();
             }
             if let Some(pipe) = &stdin

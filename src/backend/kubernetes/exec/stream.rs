@@ -27,8 +27,9 @@ const READ_BUFFER: usize = 2 * 1024;
 /// How much waits for a slow network before writing has to wait, too.
 const WRITE_BUFFER: usize = 256 * 1024;
 /// What one message to the program holds at most. The API server takes up to 32 MiB, the kubelet
-/// hands on pieces of this size.
-const MAX_STDIN_FRAME: usize = 32 * 1024;
+/// hands on pieces of 32 KiB. The API server hands on each record of TLS that it receives, of at most 16 KiB
+/// (RFC 8446, section 5.1), as a piece of its own: with its header and its channel the message fills two.
+const MAX_STDIN_FRAME: usize = 32 * 1024 - 9;
 /// How much of what the program said on stderr is kept for the error: its last bytes.
 const MAX_STDERR: usize = 1024;
 
