@@ -289,6 +289,12 @@ impl Record {
             // Its caller has them.
             Event::File(chunk) => state.files.pass_over(chunk),
         }
+        let is_read = state.read.is_some();
+        drop(state);
+        // Somebody has attached to it.
+        if is_read {
+            self.changed.notify_waiters();
+        }
     }
 
     fn finish(&self, finished: Box<Finished>) {

@@ -8,7 +8,7 @@ use crate::harness::*;
 async fn an_id_that_the_client_chose_is_told_and_runs_once() {
     let (_server, client) = main_pool().await;
     let id = format!("my.Own_id-{}", std::process::id());
-    let spec = bash("echo ready; cat > /dev/null").id(&id).stdin_open();
+    let spec = bash("echo ready; cat").id(&id).stdin_open();
     let mut execution = spec.clone().start(&client).await;
     let so_far = execution.until_stdout("ready").await;
     assert_eq!(so_far.started.as_ref().unwrap().execution_id, id);
@@ -19,12 +19,14 @@ async fn an_id_that_the_client_chose_is_told_and_runs_once() {
     // The same again attaches to it, and takes part in nothing but its output.
     let mut again = spec.clone().start(&client).await;
     again.until_stdout("ready").await;
+    execution.send("more\n").await;
+    again.until_stdout("more").await;
 
     execution.close_stdin().await;
     execution.finish().await.exited(0);
-    assert_eq!(again.finish().await.exited(0).out(), "ready\n");
+    assert_eq!(again.finish().await.exited(0).out(), "ready\nmore\n");
     let afterwards = spec.clone().run(&client).await.exited(0);
-    assert_eq!(afterwards.out(), "ready\n");
+    assert_eq!(afterwards.out(), "ready\nmore\n");
     let other = bash("echo other").id(&id);
     let refused = other.clone().refused(&client).await;
     assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
