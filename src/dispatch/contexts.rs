@@ -159,6 +159,11 @@ impl Context {
         self.stop.subscribe()
     }
 
+    /// Whether it is to end, or has ended.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
     /// Ends it, and what runs in it.
     pub(super) fn stop(&self, reason: String) {
         set_first(&self.stop, reason);

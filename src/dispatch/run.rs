@@ -390,18 +390,20 @@ impl Admission {
         timings.first_output = first_output_at.map(|at| at - received);
         timings.finished = received.elapsed();
         timings.warm = warm;
+        let context = tenant.context();
         let finished = Box::new(Finished {
             outcome,
             usage,
             timings,
             error,
-            context_ended,
+            // What stops both may reach the cell first, as an interrupt.
+            context_ended: context_ended || context.is_some_and(Context::is_stopped),
             execution_count: match request.spec.program {
                 Program::Cell { number, .. } => number,
                 _ => 0,
             },
         });
-        if let Some(context) = tenant.context().filter(|_| context_ended) {
+        if let Some(context) = context.filter(|_| context_ended) {
             // Before the next cell's turn.
             context.end(&finished);
             // Whether its interpreter has ended or only says so.
