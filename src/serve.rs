@@ -226,6 +226,8 @@ async fn serve(
             }
         };
         tracing::info!("shutting down");
+        // Before anybody can know of it.
+        dispatcher.close();
         serving(tonic_health::ServingStatus::NotServing).await;
         stage.send_replace(Stage::Draining);
         dispatcher.shutdown(config.shutdown.grace).await;

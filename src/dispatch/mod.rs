@@ -170,6 +170,11 @@ impl Dispatcher {
         *self.closed.borrow()
     }
 
+    /// Refuses new requests from now on; what runs goes on.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
     /// Whether anything may be begun: the server does not shut down, and the sandboxes are its own.
     fn may_begin(&self) -> Result<(), Refused> {
         if self.is_closed() {
@@ -181,7 +186,7 @@ impl Dispatcher {
     /// Takes no more requests, waits up to `grace` for what runs, ends the rest as cancelled,
     /// and has every sandbox deleted. What cannot be deleted in time is left to the next server.
     pub async fn shutdown(&self, grace: Duration) {
-        self.closed.send_replace(true);
+        self.close();
         if timeout(grace, self.running.closed()).await.is_err() {
             let reason =
                 format!("the server is shutting down and its grace time of {grace:?} is over");
