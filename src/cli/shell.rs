@@ -117,6 +117,8 @@ async fn session(
     } else {
         program
     };
+    // Before the size is asked for, or a change just after that would be missed.
+    let resized = signal(SignalKind::window_change())?;
     let term = env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
     let spec = ExecutionSpec {
         sandbox_id,
@@ -129,7 +131,6 @@ async fn session(
     let (requests, receiver) = mpsc::channel(REQUESTS);
     // There is room: the queue is new.
     let _ = requests.send(request(Sent::Start(spec))).await;
-    let resized = signal(SignalKind::window_change())?;
     let mut client = ExecutionServiceClient::new(connection);
     let answers = client.execute(ReceiverStream::new(receiver)).await;
     let answers = answers.map_err(ClientError::from)?.into_inner();

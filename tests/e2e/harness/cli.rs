@@ -87,25 +87,17 @@ impl Typed {
             .stdout(end())
             .stderr(end())
             .env("TERM", "xterm");
-        let child = command.spawn().unwrap();
-        let typed = Self {
-            child,
+        tcsetwinsize(&slave, size(rows, columns)).unwrap();
+        Self {
+            child: command.spawn().unwrap(),
             master: File::from(master),
             slave,
             seen: String::new(),
-        };
-        typed.resize(rows, columns);
-        typed
+        }
     }
 
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&self.slave, size).unwrap();
+        tcsetwinsize(&self.slave, size(rows, columns)).unwrap();
         if let Some(pid) = self.child.id() {
             super::kill(pid as i32, libc::SIGWINCH);
         }
@@ -141,5 +133,14 @@ impl Typed {
             .await
             .unwrap();
         status.code().expect("an exit code")
+    }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
     }
 }
