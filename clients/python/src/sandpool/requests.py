@@ -18,6 +18,11 @@ CHUNK: Final = 64 * 1024
 """Bytes of input in a message; the server takes up to 1 MiB."""
 
 
+CREATION_PAUSES: Final = (0.1, 0.2, 0.4)
+"""Seconds before each repetition of a creation whose connection broke: gRPC lets go of a broken
+connection some time after it has told the calls of it, and gives it new ones until then."""
+
+
 def new_request_id() -> str:
     """An id by which a creation can be repeated."""
     return uuid.uuid4().hex

@@ -21,7 +21,7 @@ from ..errors import (
     Unreachable,
     error_of,
 )
-from ..requests import at_once, new_request_id
+from ..requests import CREATION_PAUSES, at_once, new_request_id
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
@@ -30,6 +30,8 @@ _ASKED: Final = 2.0
 """Seconds for the question of its version to a server that does not know a call."""
 _UNDO: Final = 1.0
 """Seconds for the answer to a creation that nobody wants any more."""
+_FOUND: Final = 5.0
+"""Seconds for the answer to what it has made, where that one did not come."""
 
 
 class AsyncTransport:
@@ -79,7 +81,7 @@ class AsyncTransport:
     async def create(
         self, method: Any, request: Any, delete: Callable[[Any], Awaitable[object]]
     ) -> Any:
-        """As `call`, of a request with an id: once more if the connection breaks.
+        """As `call`, of a request with an id: again if the connection breaks.
 
         The server finds by the id what it has made. If the caller is cancelled, what was made
         meanwhile is deleted.
@@ -97,11 +99,14 @@ class AsyncTransport:
     async def _create(self, method: Any, request: Any) -> Any:
         try:
             return await self.call(method, request)
-        except ConnectionLost as lost:
-            try:
+        except ConnectionLost as error:
+            lost = error
+        for pause in CREATION_PAUSES:
+            await self.sleep(pause)
+            self.check_made()
+            with suppress(ConnectionLost, Unreachable):
                 return await self.call(method, request)
-            except Unreachable:
-                raise lost from None  # The first request had been sent.
+        raise lost  # And not that nothing was sent, whatever the last attempt says.
 
     async def _undo(
         self,
@@ -115,7 +120,7 @@ class AsyncTransport:
                 made = await asyncio.wait_for(making, _UNDO)
             except asyncio.TimeoutError:
                 # It is cancelled now, and its answer may have been on the way.
-                made = await self.call(method, at_once(request), _UNDO)
+                made = await self.call(method, at_once(request), _FOUND)
             await delete(made)
 
     def stream(self, method: Any, request: Any) -> AsyncStream:

@@ -21,7 +21,7 @@ from ..errors import (
     Unreachable,
     error_of,
 )
-from ..requests import new_request_id
+from ..requests import CREATION_PAUSES, new_request_id
 from ..settings import Settings
 from .guard import Guard
 from .services import Services
@@ -67,7 +67,7 @@ class Transport:
         return self.call(method, request, self._settings.call_timeout)
 
     def create(self, method: Any, request: Any, delete: Callable[[Any], object]) -> Any:
-        """As `call`, of a request with an id: once more if the connection breaks.
+        """As `call`, of a request with an id: again if the connection breaks.
 
         The server finds by the id what it has made. `delete` is for callers that can be cancelled,
         which threads cannot.
@@ -75,11 +75,14 @@ class Transport:
         request.request_id = new_request_id()
         try:
             return self.call(method, request)
-        except ConnectionLost as lost:
-            try:
+        except ConnectionLost as error:
+            lost = error
+        for pause in CREATION_PAUSES:
+            self.sleep(pause)
+            self.check_made()
+            with suppress(ConnectionLost, Unreachable):
                 return self.call(method, request)
-            except Unreachable:
-                raise lost from None  # The first request had been sent.
+        raise lost  # And not that nothing was sent, whatever the last attempt says.
 
     def stream(self, method: Any, request: Any) -> Stream:
         """A call with many answers; `request` is a message or an iterator of them."""
