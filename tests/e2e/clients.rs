@@ -6,15 +6,6 @@ use tokio::task::JoinSet;
 
 use crate::harness::*;
 
-async fn wait_leased(client: &Client, pool: &str, count: u32) {
-    let what = format!("{count} leased");
-    client
-        .wait_for(pool, &what, |pool| {
-            pool.counts.as_ref().unwrap().leased == count
-        })
-        .await;
-}
-
 #[tokio::test]
 async fn a_call_that_is_dropped_is_cancelled_and_its_sandbox_deleted() {
     let (server, client) = main_pool().await;
@@ -95,7 +86,6 @@ async fn a_client_that_never_reads_gets_its_timeout_and_what_fitted() {
         .limits(|limits| limits.output_bytes = 1 << 30)
         .start(&other)
         .await;
-    wait_leased(&client, watched.name, 1).await;
     // Not a message is read until the sandbox has been replaced.
     client.wait_full(watched.name).await;
     let done = execution.finish().await.timed_out();

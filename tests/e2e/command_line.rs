@@ -188,7 +188,8 @@ async fn large_output_arrives_whole_on_both_streams() {
 #[tokio::test]
 async fn the_first_interrupt_is_the_programs() {
     let server = shared();
-    let source = "import time\nprint('ready', flush=True)\ntry: time.sleep(1000)\nexcept KeyboardInterrupt: print('interrupted'); raise SystemExit(7)\n";
+    let source = "import time\ntry:\n    print('ready', flush=True)\n    while True: time.sleep(0.1)\n\
+                  except KeyboardInterrupt: print('interrupted'); raise SystemExit(7)\n";
     let mut session = Session::start(&server, &["-lpython", "-c", source]);
     assert_eq!(session.line().await, "ready");
     session.signal(libc::SIGINT);
@@ -200,8 +201,8 @@ async fn the_first_interrupt_is_the_programs() {
 async fn the_second_interrupt_cancels() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
-    // Not `read`: a signal that comes just before it blocks would be answered when it returns.
-    let source = "trap 'echo no' INT; echo ready; sleep 1000 & while :; do wait; done";
+    // Nothing that blocks for long: a signal that comes just before it does is answered when it returns.
+    let source = "trap 'echo no' INT; echo ready; while :; do sleep 0.05; done";
     let args = ["--pool", watched.name, "-lbash", "-c", source];
     let mut session = Session::start(&server, &args);
     assert_eq!(session.line().await, "ready");
@@ -247,7 +248,16 @@ print('x' * 200_000, flush=True)
 for number in range(4000):
     print(number, flush=True)
     time.sleep(0.001)";
-    let args = ["run", "--pool", watched.name, "-lpython", "-c", source];
+    let args = [
+        "run",
+        "--pool",
+        watched.name,
+        "--timeout",
+        "5m",
+        "-lpython",
+        "-c",
+        source,
+    ];
     let child = sandpool(&server, &args).spawn().unwrap();
     // All of it has been sent once the sandbox is gone.
     client

@@ -109,9 +109,12 @@ async fn handlers_that_display_or_fail_cost_neither_the_context_nor_an_interrupt
     let source = "def fails(*_): raise TimeoutError\nsignal.signal(signal.SIGUSR1, fails)\n\
                   class E(Exception):\n    told = 0\n    def __str__(self):\n        E.told += 1\n        \
                   if E.told == 1: signal.raise_signal(signal.SIGUSR1)\n        \
+                  if E.told == 2: print('twice', flush=True)\n        \
                   while E.told == 2: pass\n        return 'told'\nraise E";
-    let endless = cell(source, &context).timeout(Duration::from_millis(300));
-    endless.run(&client).await.timed_out();
+    let mut endless = cell(source, &context).start(&client).await;
+    endless.until_stdout("twice\n").await;
+    endless.signal(2).await;
+    endless.finish().await;
     cell("print(E.told >= 2)", &context)
         .run(&client)
         .await
@@ -244,9 +247,11 @@ async fn what_it_displays_is_not_lost_with_its_time_its_life_or_its_streams() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
     let context = named.context().await;
-    // Not an empty loop, whose end is in no `try` for Python 3.11.
-    let partial = "import time\ntry: time.sleep(1000)\nexcept KeyboardInterrupt: display('so far')";
-    let cut = cell(partial, &context).timeout(Duration::from_millis(300));
+    let shows = "import signal\ndef show(*_):\n    signal.signal(signal.SIGINT, signal.SIG_IGN)\n    \
+                 display('so far')\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n    \
+                 raise KeyboardInterrupt\nsignal.signal(signal.SIGINT, show)";
+    cell(shows, &context).run(&client).await.exited(0);
+    let cut = cell("while True: pass", &context).timeout(Duration::from_millis(300));
     assert_eq!(
         cut.run(&client).await.timed_out().shown(),
         ["'so far'"],

@@ -86,8 +86,9 @@ async fn a_cell_that_does_not_listen_ends_with_its_context() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
     let context = named.context().await;
-    let deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass";
-    let done = cell(deaf, &context)
+    let deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)";
+    cell(deaf, &context).run(&client).await.exited(0);
+    let done = cell("while True: pass", &context)
         .timeout(Duration::from_millis(300))
         .run(&client)
         .await;

@@ -177,7 +177,7 @@ async fn files_come_whatever_the_end_was() {
     assert_eq!(killed.files["out"].content, b"partial\n");
     let late = bash(&format!("{write} sleep 1000"))
         .output("out")
-        .timeout(std::time::Duration::from_secs(1))
+        .timeout(std::time::Duration::from_secs(4))
         .run(&client)
         .await
         .timed_out();

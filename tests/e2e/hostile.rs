@@ -104,7 +104,7 @@ async fn stopping_its_parent_times_out_and_is_deleted() {
     let (server, client) = main_pool().await;
     let watched = exclusive(&client).await;
     let spec = bash("echo partial; read -r _; kill -STOP 1; sleep 1000").pool(watched.name);
-    let spec = spec.timeout(Duration::from_secs(2)).stdin_open();
+    let spec = spec.timeout(Duration::from_secs(5)).stdin_open();
     let mut execution = spec.start(&client).await;
     execution.until_stdout("partial\n").await;
     execution.send("now\n").await;

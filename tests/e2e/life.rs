@@ -189,13 +189,17 @@ async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
     bash("echo still").run(&client).await.printed("still\n");
 }
 
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A server whose `runsc` never gets done, and the process of the `runsc` that it has started.
 async fn starting_for_ever(dir: &Path) -> (Server, i32) {
     let (runsc, marker) = (dir.join("runsc"), dir.join("marker"));
     // Without children: whoever traces it would be told of the SIGCHLD of each.
     let slow = format!("#!/bin/sh\necho $$ >{marker:?}\nexec sleep 1000\n");
-    fs::write(&runsc, slow).unwrap();
-    fs::set_permissions(&runsc, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&runsc, &slow);
     let server = Server::with(SMALL)
         .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
         .start_cold();
@@ -263,11 +267,23 @@ async fn a_server_does_not_end_before_the_runsc_that_it_kills() {
 
 #[tokio::test]
 async fn health_says_not_serving_until_the_pools_are_warm() {
-    let server = Server::with(SMALL).start_cold();
+    let dir = tempfile::tempdir().unwrap();
+    let (runsc, go) = (dir.path().join("runsc"), dir.path().join("go"));
+    let mut server = Server::with(SMALL);
+    // A pod takes longer than a call by itself.
+    if !on_kubernetes() {
+        let waits = format!(
+            "#!/bin/sh\ncase \" $* \" in *\" run \"*) until [ -e {go:?} ]; do sleep 0.05; done;; esac\n\
+             exec runsc \"$@\"\n"
+        );
+        script(&runsc, &waits);
+        server = server.env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc);
+    }
+    let server = server.start_cold();
     let client = server.client().await;
     let mut health = watch_health(&client).await;
-    // No sandbox starts within the time of one call.
     assert_eq!(next_status(&mut health).await, ServingStatus::NotServing);
+    fs::write(&go, "").unwrap();
     assert_eq!(next_status(&mut health).await, ServingStatus::Serving);
     server.wait_ready();
     let execution = running(&client).await;

@@ -16,7 +16,7 @@ fn started(done: &Done) -> Duration {
 #[tokio::test]
 async fn a_timeout_keeps_what_was_said() {
     let (_server, client) = main_pool().await;
-    let timeout = Duration::from_millis(1500);
+    let timeout = Duration::from_secs(4);
     let done = bash("echo out; echo err >&2; sleep 1000")
         .timeout(timeout)
         .run(&client)
@@ -37,13 +37,12 @@ async fn a_timeout_keeps_what_was_said() {
 #[tokio::test]
 async fn a_timeout_does_not_cut_the_connection() {
     let (server, client) = main_pool().await;
-    let done = bash("sleep 1000 & sleep 1000 & echo out; wait")
+    let done = bash("sleep 1000 & sleep 1000 & wait")
         .timeout(Duration::from_millis(500))
         .output("*")
         .run(&client)
         .await
         .timed_out();
-    assert_eq!(done.out(), "out\n");
     let cut = |line: &str| line.contains("connection was cut") && line.contains(done.sandbox());
     let log = server.log();
     assert!(!log.lines().any(cut), "{log}");
@@ -307,7 +306,8 @@ async fn core_dumps_are_never_written() {
 #[tokio::test]
 async fn usage_tells_the_peak_of_memory() {
     let (_server, client) = main_pool().await;
-    let source = "hog = b'x' * 60_000_000\nimport time; time.sleep(0.3)";
+    // It is looked at now and then.
+    let source = "hog = b'x' * 60_000_000\nimport time; time.sleep(3)";
     let done = python(source).run(&client).await.exited(0);
     let peak = done.usage().peak_memory_bytes;
     assert!((55_000_000..150_000_000).contains(&peak), "{peak}");

@@ -244,15 +244,15 @@ async fn all_executions_together_have_the_pool_s_memory_and_the_largest_ends() {
 #[tokio::test]
 async fn what_is_done_with_files_is_use_too() {
     let (_server, client) = main_pool().await;
-    let second = Some(prost_types::Duration {
-        seconds: 1,
+    let idle_timeout = Some(prost_types::Duration {
+        seconds: 4,
         nanos: 0,
     });
     let named = client
-        .named_with(|request| request.idle_timeout = second)
+        .named_with(|request| request.idle_timeout = idle_timeout)
         .await;
     let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(2) {
+    while begun.elapsed() < Duration::from_secs(6) {
         named.write("f", b"x").await.unwrap();
     }
     named.get().await;

@@ -25,13 +25,12 @@ async fn a_sandbox_killed_while_it_is_idle_is_replaced() {
     let [killed] = &server.sandboxes(watched.name)[..] else {
         panic!("one sandbox is idle");
     };
-    let mut changes = client.watch(watched.name).await;
     server.sandbox(killed).signal(libc::SIGKILL);
-    next_that(&mut changes, "the death", |pool| {
-        pool.counts.unwrap().idle == 0
-    })
-    .await;
-    client.wait_full(watched.name).await;
+    client
+        .wait_for(watched.name, "another one", |pool| {
+            is_full(pool) && !server.sandboxes(watched.name).contains(killed)
+        })
+        .await;
     let [new] = &server.sandboxes(watched.name)[..] else {
         panic!("one sandbox is idle");
     };

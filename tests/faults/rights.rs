@@ -63,12 +63,13 @@ async fn take(rule: usize, verb: &str, resource: &str) {
 async fn a_right_to_exec_that_is_taken_away_is_told_and_comes_back() {
     let server = Server::with(POOLS).env("SANDPOOL_BACKEND__REATTACH_TIMEOUT", "2s".into());
     let it = Proxied::start_as(Some(&token()), server).await;
-    let (execution, _) = partial(&it.client).await;
+    let (execution, used) = partial(&it.client).await;
     take(1, "get", "pods/exec").await;
     it.proxy.all(Fault::Reset);
     was_lost(&execution.finish().await, Cause::Unknown, &["forbidden"]);
     // A new sandbox cannot be attached to, either.
-    cluster::delete(&it.server.sandboxes("main")[0]);
+    let sandboxes = it.server.sandboxes("main");
+    cluster::delete(sandboxes.iter().find(|id| **id != used).unwrap());
     let told = |pool: &v1::Pool| pool.health.as_ref().unwrap().reason.contains("forbidden");
     it.client.wait_for("main", "what is forbidden", told).await;
     give();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
@@ -43,11 +43,17 @@ pub async fn namespace() -> &'static str {
         let namespace = serde_json::from_value(json!({
             "metadata": {"generateName": "sandpool-test-", "labels": {LABEL: "true"}},
         }));
-        namespaces
+        let namespace = namespaces
             .create(&PostParams::default(), &namespace.unwrap())
             .await
             .unwrap()
-            .name_any()
+            .name_any();
+        // Pods are refused until it has one.
+        let accounts: Api<ServiceAccount> = Api::namespaced(admin().await, &namespace);
+        let is_there = |account: Option<&ServiceAccount>| account.is_some();
+        let there = await_condition(accounts, "default", is_there);
+        soon("the default account", there).await.unwrap();
+        namespace
     })
     .await
 }

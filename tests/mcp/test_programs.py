@@ -1,6 +1,7 @@
 """run_code and run_command: programs, their output, and their end."""
 
 import base64
+import re
 
 import anyio
 import pytest
@@ -40,9 +41,9 @@ async def test_a_program_gets_arguments_input_and_files(server):
         ({"code": "1 / 0"}, "exited", "exit code 1"),
         ({"code": "import os; os.kill(os.getpid(), 9)"}, "signaled", "ended by signal 9 SIGKILL"),
         (
-            {"code": "print('so far')\nwhile True: pass", "timeout_seconds": 0.5},
+            {"code": "print('so far')\nwhile True: pass", "timeout_seconds": 3},
             "timed_out",
-            "timed out after 500ms: give it a longer timeout_seconds, or less to do",
+            "timed out after 3s: give it a longer timeout_seconds, or less to do",
         ),
     ],
 )
@@ -149,7 +150,7 @@ async def test_progress_tells_of_a_cell_that_waits_for_another(server):
             both.start_soon(run, before, is_ready)
             await ready.wait()
             both.start_soon(run, "print('mine')", progress)
-    assert told[0] == "waits for its turn, 10 s"
+    assert re.fullmatch(r"waits for its turn, 1\d s", told[0])
 
 
 async def test_calls_of_one_session_run_at_the_same_time(server):

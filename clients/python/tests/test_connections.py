@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,22 +21,33 @@ from sandpool import (
 )
 
 
-def test_what_goes_on_is_resumed_without_a_byte_lost_or_doubled(relay: Relay) -> None:
-    source = "import time\nfor i in range(200): print(i); time.sleep(0.005)"
+def test_what_goes_on_is_resumed_without_a_byte_lost_or_doubled(
+    relay: Relay, client: Client
+) -> None:
+    source = """
+import os, time
+for i in range(200):
+    print(i, flush=True)
+    while i % 40 == 20 and not os.path.exists(f"after-{i}"): time.sleep(0.01)
+"""
     with (
-        Client(relay.address) as client,
-        client.execute(source, keep_after_disconnect=60, output_paths=["*"]) as execution,
+        client.sandbox() as sandbox,
+        Client(relay.address) as other,
+        other.get_sandbox(sandbox.sandbox_id).execute(
+            source, keep_after_disconnect=60, output_paths=["*"]
+        ) as execution,
     ):
-        cuts, started, heard = 0, 0, 0
+        cuts, started, heard = 0, 0, b""
         for event in execution:
             started += isinstance(event, Started)
             if isinstance(event, Stdout):
-                heard += len(event.data)
-                if heard > 100 * (cuts + 1):
+                heard += event.data
+                if heard.endswith(b"\n%d\n" % (waits := 40 * cuts + 20)):
                     cuts += 1
                     relay.cut()
+                    sandbox.files.write(f"after-{waits}", b"")
         result = execution.result()
-    assert cuts > 2
+    assert cuts == 5
     assert started == 1
     assert result.stdout == "".join(f"{i}\n" for i in range(200))
     assert result.gaps == []
@@ -65,14 +75,16 @@ def test_a_resumed_program_takes_signals(relay: Relay) -> None:
     ):
         assert isinstance(next(execution), Started)
         relay.cut()
-        reader = threading.Thread(target=execution.result)
-        reader.start()
-        # Until it is attached again, there is nothing that would take it.
-        while reader.is_alive():
-            with suppress(ConnectionLost, Unreachable):
-                execution.signal(15)
-            reader.join(0.05)
-        assert execution.result().outcome == Signaled(15, "SIGTERM")
+        with ThreadPoolExecutor(1) as threads:
+            reading = threads.submit(execution.result)
+            # Until it is attached again, the signal goes the way that was cut.
+            while not execution._is_attached:
+                pass
+            while True:
+                with suppress(ConnectionLost, Unreachable):
+                    execution.signal(15)
+                    break
+            assert reading.result().outcome == Signaled(15, "SIGTERM")
 
 
 def test_a_resumed_program_is_cancelled_by_whoever_says_so_meanwhile(relay: Relay) -> None:
@@ -93,14 +105,22 @@ def test_a_resumed_program_is_cancelled_by_whoever_says_so_meanwhile(relay: Rela
 
 
 def test_a_token_that_is_not_there_while_it_is_resumed_is_awaited(
-    relay: Relay, tmp_path: Path
+    relay: Relay, client: Client, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
     token.write_text("any")  # The server asks for none.
-    source = "import time; print(1, flush=True); time.sleep(0.5); print(2)"
+    source = """
+import os, time
+print(1, flush=True)
+while not os.path.exists("go"): time.sleep(0.01)
+print(2)
+"""
     with (
-        Client(relay.address, token_file=token) as client,
-        client.execute(source, keep_after_disconnect=60) as execution,
+        client.sandbox() as sandbox,
+        Client(relay.address, token_file=token) as other,
+        other.get_sandbox(sandbox.sandbox_id).execute(
+            source, keep_after_disconnect=60
+        ) as execution,
     ):
         assert isinstance(next(execution), Started)
         assert next(execution) == Stdout(b"1\n")
@@ -111,6 +131,7 @@ def test_a_token_that_is_not_there_while_it_is_resumed_is_awaited(
             while execution._resumes < 2:
                 pass
             token.write_text("any")
+            sandbox.files.write("go", b"")
             assert reading.result().stdout == "1\n2\n"
 
 

@@ -33,7 +33,7 @@ pub use self::{
     execution::{Done, Execution},
     host::{HeldAtItsEnd, kill},
     named::content,
-    pools::{next_that, occupy, ready},
+    pools::{is_full, next_that, occupy, ready},
     proxy::Proxy,
     scrape::Scrape,
     server::{Server, state_dir},

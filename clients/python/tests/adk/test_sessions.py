@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import cast
 
+import grpc
 import pytest
 from google.adk.code_executors.code_execution_utils import File
 from servers import POOL, Server
@@ -61,9 +62,9 @@ def test_an_exception_is_told_with_its_traceback_and_the_state_is_kept(
 
 
 def test_a_timeout_leaves_the_state(make_executor: MakeExecutor) -> None:
-    executor = make_executor(stateful=True, timeout_seconds=1)
+    executor = make_executor(stateful=True, timeout_seconds=3)
     result = execute(executor, "x = 1\nprint('begun')\nwhile True: pass", session="s")
-    assert "timed out after 1 s" in result.stderr
+    assert "timed out after 3 s" in result.stderr
     assert "The session's variables are kept." in result.stderr
     assert "--- stdout ---\nbegun" in result.stderr
     assert execute(executor, "print(x)", session="s").stdout == "1\n"
@@ -137,20 +138,24 @@ def test_a_failure_after_a_loss_begins_with_the_notice(
 def test_a_sandbox_that_was_idle_for_too_long_is_gone_and_told(
     make_executor: MakeExecutor, client: Client
 ) -> None:
-    executor = make_executor(stateful=True, idle_timeout_seconds=1)
+    executor = make_executor(stateful=True, idle_timeout_seconds=3)
     execute(executor, "x = 1", session="idle")
-    assert sandbox_of(client, "idle").idle_timeout == 1
     end = threading.Event()
     while client.list_sandboxes(labels={"adk.agent.google.com/session-id": "idle"}):
         end.wait(0.1)
     result = execute(executor, "print('x' in globals())", session="idle")
-    assert "nothing was done in the sandbox for 1s" in result.stderr.splitlines()[0]
+    assert "nothing was done in the sandbox for 3s" in result.stderr.splitlines()[0]
     assert result.stdout == "False\n"
 
 
+def test_an_idle_timeout_is_the_sandboxes(make_executor: MakeExecutor, client: Client) -> None:
+    execute(make_executor(stateful=True, idle_timeout_seconds=77), "1", session="idle-77")
+    assert sandbox_of(client, "idle-77").idle_timeout == 77
+
+
 def test_a_session_whose_code_is_silent_for_long_is_not_idle(make_executor: MakeExecutor) -> None:
-    executor = make_executor(stateful=True, idle_timeout_seconds=1, timeout_seconds=20)
-    result = execute(executor, "import time\nx = 1\ntime.sleep(3)", session="s")
+    executor = make_executor(stateful=True, idle_timeout_seconds=4, timeout_seconds=20)
+    result = execute(executor, "import time\nx = 1\ntime.sleep(6)", session="s")
     assert (result.stderr, result.exit_code) == ("", 0)
     assert execute(executor, "print(x)", session="s").stdout == "1\n"
 
@@ -241,8 +246,10 @@ def test_close_leaves_nothing_of_a_session_that_begins(client: Client) -> None:
             beginning = threads.submit(execute, executor, "print(1)", session="second")
             while client.get_pool("default").counts.queued == 0:
                 pass
+            [table] = executor._connection._sessions.values()
+            session = [*table._by_key.values()][-1]
             closing = threads.submit(executor.close)
-            while not (closing.running() or closing.done()):
+            while session._closed is None:
                 pass
         closing.result()
         assert "the executor was closed" in beginning.result().stderr
@@ -279,6 +286,9 @@ def test_a_server_that_was_started_again_is_a_loss() -> None:
     with executor:
         assert "The code was not run" in execute(executor, "x", session="s").stderr
         with Server(POOL, address):
+            # gRPC has refused a call, and refuses others for a while before it tries again.
+            [client] = executor._connection._clients.values()
+            grpc.channel_ready_future(client._transport._channel).result()
             result = execute(executor, "print('x' in globals())", session="s")
             assert "The session's sandbox was gone" in result.stderr
             assert result.stdout.endswith("False\n")
