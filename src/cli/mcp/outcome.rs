@@ -71,7 +71,7 @@ impl Outcome {
             finished::Outcome::Cancelled(_) => (Kind::Cancelled, None, said),
             finished::Outcome::SandboxLost(lost) => {
                 let remedy = match lost.cause() {
-                    Cause::BeforeStart => "nothing ran: call again",
+                    Cause::BeforeStart => "its start was not confirmed: call again",
                     _ => "it may have run in part: call again if that does no harm",
                 };
                 (Kind::SandboxLost, None, format!("{said}: {remedy}"))
@@ -134,7 +134,7 @@ mod tests {
             ),
             (
                 finished::Outcome::SandboxLost(lost),
-                "sandbox lost, BEFORE_START: gone: nothing ran: call again",
+                "sandbox lost, BEFORE_START: gone: its start was not confirmed: call again",
             ),
         ] {
             assert_eq!(outcome(ended).words, words);

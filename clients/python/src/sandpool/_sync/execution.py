@@ -25,7 +25,7 @@ from ..requests import as_bytes, chunks, run_messages, takes_input
 from ..results import Collector, Event, Result
 
 _MAX_STARTS: Final = 3
-"""Where the sandbox was lost before the program had started."""
+"""Where no sandbox has confirmed that the program has started."""
 _MAX_RESUMES: Final = 6
 """One after the other without a message in between: over 6 s."""
 
