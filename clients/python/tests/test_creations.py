@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 from relay import Relay
@@ -103,7 +104,7 @@ async def test_creations_are_found_however_long_grpc_keeps_a_broken_connection(s
                 await client.server_info()
                 relay.hold_answers()
                 making = asyncio.create_task(client.sandbox(labels=labels))
-                await until(lambda labels=labels: direct.list_sandboxes(labels=labels))
+                await until(partial(direct.list_sandboxes, labels=labels))
                 relay.cut()
                 await (await making).delete()
             relay.close()
