@@ -38,7 +38,7 @@ pub(super) const BOOTS: [Boot; 4] = [
         main: "main.py",
         hook: Hook::Directory("PYTHONPATH"),
         start: |record| record.fields(),
-        context: Some(include_str!("boot/context.py")),
+        context: Some(include_str!("boot/context/main.py")),
     },
     Boot {
         name: "bash",
@@ -69,13 +69,33 @@ pub(super) const BOOTS: [Boot; 4] = [
     },
 ];
 
+/// The package that a context's main script runs cells by, and its modules.
+const CONTEXT_PACKAGE: &str = "sandpool_context";
+const CONTEXT_MODULES: [(&str, &str); 8] = [
+    ("__init__.py", ""),
+    ("cells.py", include_str!("boot/context/cells.py")),
+    ("displays.py", include_str!("boot/context/displays.py")),
+    ("errors.py", include_str!("boot/context/errors.py")),
+    ("imports.py", include_str!("boot/context/imports.py")),
+    ("messages.py", include_str!("boot/context/messages.py")),
+    ("signals.py", include_str!("boot/context/signals.py")),
+    ("streams.py", include_str!("boot/context/streams.py")),
+];
+
 /// Puts the boot scripts where the interpreters find them.
 pub(super) fn write_boot_scripts(run_dir: &Path) -> io::Result<()> {
     let dir = run_dir.join("boot");
-    fs::create_dir_all(&dir)?;
-    BOOTS
+    let package = dir.join(CONTEXT_PACKAGE);
+    fs::create_dir_all(&package)?;
+    let scripts = BOOTS
         .iter()
-        .try_for_each(|boot| fs::write(dir.join(boot.script_name), boot.script))
+        .map(|boot| (dir.join(boot.script_name), boot.script));
+    let modules = CONTEXT_MODULES
+        .iter()
+        .map(|(name, module)| (package.join(name), *module));
+    scripts
+        .chain(modules)
+        .try_for_each(|(path, text)| fs::write(path, text))
 }
 
 /// Who reads what the program prints.

@@ -1,6 +1,6 @@
 //! Contexts: interpreters that keep their state and run cells, one at a time.
 //!
-//! What one runs as its main script, and what is said over its socket, is in `boot/context.py`. A context has one
+//! What one runs as its main script, and what is said over its socket, is in `boot/context/`. A context has one
 //! pipe for stdout and one for stderr: what is in them when a cell ends is that cell's, and what comes later waits
 //! for the next one. Each cell has a stdin of its own, since what it does not read is not the next one's.
 
@@ -75,7 +75,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Waits until an interpreter that runs `boot/context.py` takes cells.
+    /// Waits until an interpreter that runs `boot/context/main.py` takes cells.
     pub(super) async fn open(program: &mut Program, mark: Mark) -> Result<Self, String> {
         let talk = match tokio::time::timeout(READY_TIMEOUT, Talk::begin(program)).await {
             Ok(Ok(talk)) => talk,

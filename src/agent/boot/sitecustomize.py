@@ -6,7 +6,7 @@
 #                                   out: one byte once this interpreter waits
 #                                   in: the start: 4 bytes of length, then texts that end with NUL:
 #                                       working directory, who reads the output ("server", "agent", or
-#                                       "context": see context.py, which goes on with the socket),
+#                                       "context": see context/messages.py, which goes on with the socket),
 #                                       number of arguments, arguments, NAME=value...
 
 
