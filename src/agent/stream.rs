@@ -163,3 +163,63 @@ impl AsyncWrite for DescriptorPair {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{
+        future::ready,
+        io::{Read, Write},
+        net::Shutdown,
+        os::unix::net::UnixStream,
+        pin::pin,
+        thread,
+    };
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn pair() -> (DescriptorPair, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (DescriptorPair::of_socket(ours.into()).unwrap(), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_read_unwatched_and_what_is_not_is_awaited() {
+        let (mut stream, mut theirs) = pair();
+        theirs.write_all(b"a").unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'a');
+        assert!(stream.read.watch.is_none());
+        let later = async {
+            theirs.write_all(b"bc").unwrap();
+            theirs.shutdown(Shutdown::Write).unwrap();
+        };
+        let (read, ()) = tokio::join!(biased; stream.read_u8(), later);
+        assert_eq!(read.unwrap(), b'b');
+        assert!(stream.read.watch.is_some(), "it could not go on");
+        stream.rest();
+        assert_eq!(stream.read_u8().await.unwrap(), b'c');
+        assert!(stream.read.watch.is_none());
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the end");
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_written_later() {
+        let (mut stream, mut theirs) = pair();
+        let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n as u8).collect();
+        let mut got = vec![0; sent.len()];
+        let mut writing = pin!(stream.write_all(&sent));
+        tokio::select! {
+            biased;
+            _ = &mut writing => panic!("there was room for all of it"),
+            () = ready(()) => {}
+        }
+        let reader = thread::spawn(move || {
+            theirs.read_exact(&mut got).unwrap();
+            got
+        });
+        writing.await.unwrap();
+        assert!(reader.join().unwrap() == sent);
+    }
+}
