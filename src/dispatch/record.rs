@@ -272,27 +272,33 @@ impl Record {
         self.changed.notify_waiters();
     }
 
-    /// The same of what its caller is told directly: it is kept as long as it is little.
+    /// The same of what its caller is told directly: it is kept as long as it is little, or the newest of it while
+    /// somebody has attached.
     fn add_small(&self, event: &Event) {
         let mut state = self.state();
+        let is_read = state.read.is_some();
         match event {
             Event::Started(sandbox) => state.sandbox = Some(sandbox.clone()),
+            Event::Stdout(data) if is_read => state.push(0, data),
+            Event::Stderr(data) if is_read => state.push(1, data),
             Event::Stdout(data) => state.push_small(0, data, self.kept),
             Event::Stderr(data) => state.push_small(1, data, self.kept),
             Event::Display(display) => {
                 state.push_display(display.clone());
                 // Once there is more, nothing is kept of it.
-                if state.displays.bytes_so_far() > self.kept as u64 {
+                if !is_read && state.displays.bytes_so_far() > self.kept as u64 {
                     state.displays.clear();
                 }
             }
             // Its caller has them.
             Event::File(chunk) => state.files.pass_over(chunk),
         }
-        let is_read = state.read.is_some();
-        drop(state);
-        // Somebody has attached to it.
         if is_read {
+            for stream in &mut state.streams {
+                stream.trim(self.kept, None);
+            }
+            state.displays.trim(self.kept, None);
+            drop(state);
             self.changed.notify_waiters();
         }
     }

@@ -99,7 +99,12 @@ impl Reader {
                 continue;
             }
             let from = read[index];
-            let told = match stream.at(from) {
+            let piece = stream.at(from);
+            if piece.is_none() && state.finished.is_none() {
+                // A gap that grows is told once, when it is known where it ends.
+                continue;
+            }
+            let told = match piece {
                 Some(piece) if piece.offset <= from => {
                     // Within the piece, whose length is a usize.
                     let skip = (from - piece.offset) as usize;
@@ -148,6 +153,9 @@ impl State {
             return None;
         }
         let told = if from < displays.begin() {
+            if displays.begin() == displays.end && self.finished.is_none() {
+                return None;
+            }
             read[DISPLAYS] = displays.begin();
             Told::Gap {
                 stream: OutputStream::Displays,

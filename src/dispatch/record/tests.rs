@@ -117,6 +117,37 @@ async fn output_that_nobody_takes_pauses_the_program_for_a_while() {
 }
 
 #[tokio::test]
+async fn who_listens_to_what_another_one_has_called_is_told_the_newest_and_each_gap_once() {
+    let (record, _) = record(10);
+    let (caller, _updates) = tokio::sync::mpsc::channel(100);
+    let sink = Sink::Caller(caller, record.clone());
+    sink.give(stdout(b"12345678"));
+    sink.give(stdout(b"too much"));
+    sink.give(display("1", 20));
+    let mut reader = record.attach([0; 3], 0);
+    assert_eq!(told(&mut reader).await, "started");
+    let early = timeout(Duration::ZERO, told(&mut reader)).await;
+    assert!(early.is_err(), "nobody knows where the gap ends");
+    sink.give(stdout(b"a"));
+    for expected in ["Stdout gap 0+16", "out a"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    for _ in 0..20 {
+        sink.give(stdout(&[b'b'; SMALL]));
+    }
+    sink.give(display("2", 20));
+    let newest = format!("out {}", "b".repeat(SMALL));
+    let gap = format!("Stdout gap 17+{}", 19 * SMALL);
+    for expected in ["Displays gap 0+1", &gap, &newest, "display 2"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+    end(&sink).await;
+    for expected in ["finished", "over"] {
+        assert_eq!(told(&mut reader).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn single_bytes_do_not_cost_more_than_they_are() {
     let (record, sink) = record(1 << 20);
     for _ in 0..100_000 {
