@@ -54,7 +54,9 @@ def describe(result: sandpool.Result) -> str:
     elif not result.ok:
         parts.append(f"[{result.outcome}]")
     if result.context_ended:
-        parts.append("[Python has ended. Variables are lost, files are not]")
+        # Who is cancelled with its Python may have lost the sandbox.
+        files = "may be" if isinstance(result.outcome, sandpool.Cancelled) else "are not"
+        parts.append(f"[Python has ended. Variables are lost, files {files}]")
     return "\n".join(part.strip("\n") for part in parts if part) or "[no output]"
 
 

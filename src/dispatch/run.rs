@@ -391,13 +391,16 @@ impl Admission {
         timings.finished = received.elapsed();
         timings.warm = warm;
         let context = tenant.context();
+        // What stops both may reach the cell first, as an interrupt.
+        let is_stopped =
+            matches!(outcome, Outcome::Cancelled(_)) && context.is_some_and(Context::is_stopped);
+        let context_ended = context_ended || is_stopped;
         let finished = Box::new(Finished {
             outcome,
             usage,
             timings,
             error,
-            // What stops both may reach the cell first, as an interrupt.
-            context_ended: context_ended || context.is_some_and(Context::is_stopped),
+            context_ended,
             execution_count: match request.spec.program {
                 Program::Cell { number, .. } => number,
                 _ => 0,

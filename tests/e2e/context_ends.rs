@@ -103,7 +103,9 @@ async fn a_deleted_context_ends_its_cell_and_all_that_it_has_started() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
     let context = named.context().await;
-    let source = "import subprocess, time\nsubprocess.Popen(['sleep', '98765'])\nprint('now', flush=True)\ntime.sleep(3600)";
+    // However quickly it heeds an interrupt.
+    let source = "import subprocess, time\nsubprocess.Popen(['sleep', '98765'])\nprint('now', flush=True)\n\
+                  try:\n    while True: time.sleep(0.1)\nexcept KeyboardInterrupt: pass";
     let mut running = cell(source, &context).start(&client).await;
     running.until_stdout("now\n").await;
     named.delete_context(&context.context_id).await.unwrap();
@@ -112,6 +114,7 @@ async fn a_deleted_context_ends_its_cell_and_all_that_it_has_started() {
         panic!("{}", done.describe());
     };
     assert_eq!(cancelled.reason, "the context was deleted by its caller");
+    assert!(done.finished.as_ref().unwrap().context_ended);
     let refused = cell("1", &context).refused(&client).await;
     assert_eq!(refused.code(), Code::NotFound);
     assert!(named.contexts().await.is_empty());

@@ -170,10 +170,12 @@ fn summary(ran: &Ran, outcome: &Outcome, finished: &Finished) -> String {
         lines[0] = format!("{} ({})", name(&error.name), outcome.words);
     }
     if finished.context_ended {
-        lines.push(
-            "the sandbox's Python has ended, and its variables are gone: the next code gets a new one"
-                .to_owned(),
-        );
+        let mut line = "the sandbox's Python has ended, and its variables are gone".to_owned();
+        // What is cancelled with its Python has often lost its sandbox.
+        if outcome.kind != Kind::Cancelled {
+            line += ": the next code gets a new one";
+        }
+        lines.push(line);
     }
     for (name, excerpt) in [("stdout", &ran.stdout), ("stderr", &ran.stderr)] {
         let left_out = excerpt.left_out();
