@@ -33,6 +33,9 @@ pub mod v1 {
 /// sandpool.agent.v1, what server and agent speak.
 pub mod agent {
     tonic::include_proto!("sandpool.agent.v1");
+
+    /// Bytes of input that a program has taken since the server was last told: see `Acknowledged.input_offset`.
+    pub const INPUT_ACKNOWLEDGED: u64 = 128 * 1024;
 }
 
 /// What a buffer for messages holds at first, and how much more it holds then: most messages to and

@@ -40,9 +40,6 @@ const STREAMS: [Stream; 4] = [
 ];
 /// How long the pipes of a program that has ended are kept open for its children's output.
 const AFTER_EXIT: Duration = Duration::from_millis(200);
-/// Input that the program has taken since the server was last told. Less than the least that the server lets be
-/// under way (`FIRST_INPUT_WINDOW`), or it would wait for ever.
-const INPUT_ACKNOWLEDGED: u64 = 128 * 1024;
 
 /// An execution and the streams that the server reads.
 pub(super) struct Execution {
@@ -412,7 +409,7 @@ impl State {
     fn is_acknowledgement_due(&self) -> bool {
         let (known, now) = (self.acknowledged_sent, self.acknowledged);
         known.control_sequence != now.control_sequence
-            || now.input_offset - known.input_offset >= INPUT_ACKNOWLEDGED
+            || now.input_offset - known.input_offset >= agent::INPUT_ACKNOWLEDGED
     }
 
     /// What the server is to hear next.

@@ -7,14 +7,17 @@ use bytes::Bytes;
 use super::{inbox::Violation, operations};
 use crate::execution::{self, Program, Spec, Tenancy, TerminalSize};
 use crate::proto::agent::{
-    Acknowledged, Cell, Code, Command, Context, Control, Credit, FileChunk, Input, Kill, KnownFile,
-    Named, Start, Terminal, ToAgent, control::Action, start, to_agent::Message,
+    Acknowledged, Cell, Code, Command, Context, Control, Credit, FileChunk, INPUT_ACKNOWLEDGED,
+    Input, Kill, KnownFile, Named, Start, Terminal, ToAgent, control::Action, start,
+    to_agent::Message,
 };
 
 /// Input that the agent may have before the program takes it, at first and at most: twice as much whenever the
 /// program has taken as much.
 const FIRST_INPUT_WINDOW: u64 = 256 * 1024;
 const MAX_INPUT_WINDOW: u64 = 1 << 20;
+/// Else both would wait: the agent leaves less than that unacknowledged, of whole pieces.
+const _: () = assert!(INPUT_ACKNOWLEDGED + INPUT_PIECE as u64 <= FIRST_INPUT_WINDOW);
 /// Control messages that the agent has not applied yet, from when on the caller has to wait.
 const MAX_CONTROLS: usize = 64;
 const INPUT_PIECE: usize = 64 * 1024;
