@@ -31,7 +31,7 @@ def describe(finished):
         case "out_of_memory":
             return f"out of memory at {end.memory_bytes >> 20} MiB"
         case "sandbox_lost":
-            # BEFORE_START: nothing ran, so repeat it. Otherwise only you know whether that is safe.
+            # BEFORE_START: no start was confirmed, so repeat it. Otherwise only you know whether that is safe.
             return f"sandbox lost, {sandpool.SandboxLost.Cause.Name(end.cause)}: {end.reason}"
         case _:  # disk_limit, output_limit, cancelled, not_started, and what is newer than this client
             return f"{outcome}: {end}"

@@ -4,7 +4,7 @@
 //! - `callers`: how much each caller has under way
 //! - `known`: the ids of executions, each of which runs once; `record`: what is kept of one
 //! - `finished`: how one ended
-//! - `run`: lease, run, and try another sandbox if the first one never started the program
+//! - `run`: lease, run, and try another sandbox if the first one did not confirm the start
 //! - `named`: sandboxes that outlive their executions; `files`: what is done with their files; `contexts`:
 //!   interpreters in them that keep their state; `creations`: both can be asked for again by the same id
 //!

@@ -75,7 +75,7 @@ impl std::fmt::Display for Outcome {
 /// What a caller may conclude from a lost sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostCause {
-    /// No sandbox confirmed its start: safe to repeat. What had begun all the same has ended with its sandbox.
+    /// No sandbox confirmed its start: safe to repeat. What had begun all the same ends with its sandbox.
     BeforeStart,
     /// There is evidence from outside: eviction, node loss, deletion by another.
     InfrastructureEvent,

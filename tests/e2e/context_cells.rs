@@ -114,7 +114,7 @@ async fn handlers_that_display_or_fail_cost_neither_the_context_nor_an_interrupt
     let mut endless = cell(source, &context).start(&client).await;
     endless.until_stdout("twice\n").await;
     endless.signal(2).await;
-    endless.finish().await;
+    endless.finish().await.exited(1);
     cell("print(E.told >= 2)", &context)
         .run(&client)
         .await

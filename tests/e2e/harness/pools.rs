@@ -91,7 +91,6 @@ pub async fn ready(program: Spec, client: &Client) -> Execution {
     execution
 }
 
-/// min_idle sandboxes are idle and there is nothing else.
 /// Whether all that the pool should have idle is idle, and nothing else is there.
 pub fn is_full(pool: &v1::Pool) -> bool {
     let idle = v1::PoolCounts {

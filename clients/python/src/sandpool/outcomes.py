@@ -90,7 +90,7 @@ class LostCause(Enum):
 
     UNSPECIFIED = pb.SandboxLost.CAUSE_UNSPECIFIED
     BEFORE_START = pb.SandboxLost.BEFORE_START
-    """The program was never started: safe to repeat."""
+    """No sandbox confirmed that it has started: safe to repeat."""
     INFRASTRUCTURE_EVENT = pb.SandboxLost.INFRASTRUCTURE_EVENT
     """Evidence from outside the sandbox: eviction, node loss, deletion by someone else."""
     UNKNOWN = pb.SandboxLost.UNKNOWN
