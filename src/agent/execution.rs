@@ -189,8 +189,8 @@ impl Execution {
         }
         match control.action {
             Some(Action::File(chunk)) => {
-                if let Err(error) = files::write(&chunk) {
-                    self.not_started(format!("cannot write {}: {error}", chunk.path));
+                if let Err(failure) = files::write(&chunk) {
+                    self.not_started(format!("cannot write {}: {}", chunk.path, failure.words));
                 }
             }
             Some(Action::Start(start)) => self.start(start).await,

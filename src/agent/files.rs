@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::Write,
     os::unix::{
         ffi::OsStrExt,
         fs::{FileExt, OpenOptionsExt, PermissionsExt},
@@ -16,6 +16,7 @@ use glob::{MatchOptions, glob_with};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::operations::{Failure, resolve};
 use crate::proto::agent::{FileChunk, KnownFile};
 
 /// How many files one execution returns at most.
@@ -23,24 +24,29 @@ const MAX_OUTPUT_FILES: usize = 1000;
 /// Content of one chunk.
 const CHUNK: usize = 48 * 1024;
 
-/// Writes one piece of an input file; the pieces of a file come in order.
-pub(super) fn write(chunk: &FileChunk) -> io::Result<()> {
-    let path = Path::new(&chunk.path);
+/// Writes one piece of an input file; the pieces of a file come in order. In a sandbox that lives on its path may have
+/// links by now, which are followed as by file operations.
+pub(super) fn write(chunk: &FileChunk) -> Result<(), Failure> {
+    let path = resolve(&chunk.path)?.followed_if_there()?;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     let mut file = OpenOptions::new()
-        .create(true)
+        .create(chunk.offset == 0)
         .write(true)
         .truncate(chunk.offset == 0)
         .append(chunk.offset > 0)
         // A pipe would wait for its other end.
         .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
+        .open(&path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(Failure::not_a_file(&path));
     }
-    file.write_all(&chunk.content)?;
+    if let Err(error) = file.write_all(&chunk.content) {
+        // Not even a part of what does not fit. It may have been removed meanwhile.
+        let _ = fs::remove_file(&path);
+        return Err(error.into());
+    }
     if chunk.last {
         file.set_permissions(fs::Permissions::from_mode(chunk.mode))?;
     }
@@ -259,6 +265,7 @@ mod tests {
                 content: Bytes::from(content),
                 last,
             })
+            .map_err(|failure| failure.words)
             .unwrap();
         }
         fs::write(format!("{root}/empty.txt"), "").unwrap();

@@ -5,9 +5,9 @@ mod errors;
 mod paths;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,8 @@ use prost::Message;
 use tokio::task::yield_now;
 
 pub(super) use self::errors::Failure;
-use self::paths::{info, resolve};
+use self::paths::info;
+pub(super) use self::paths::resolve;
 use super::execution::Execution;
 use crate::proto::agent::{
     FileOperation, FileStatus, ListDirectory, MakeDirectory, MovePath, PathInfo, ReadFile,
@@ -213,10 +214,16 @@ async fn list(streams: &Execution, request: ListDirectory) -> Result<(), Failure
 
 async fn make_directory(streams: &Execution, request: MakeDirectory) -> Result<(), Failure> {
     let path = resolve(&request.path)?.followed_if_there()?;
+    let made = path.ancestors().take_while(|it| !it.exists());
+    let made: Vec<_> = made.map(Path::to_owned).collect();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(request.mode)
         .create(&path)?;
+    // What the process's umask has taken away.
+    for directory in made {
+        fs::set_permissions(directory, Permissions::from_mode(request.mode))?;
+    }
     tell(streams, info(&path)?).await
 }
 

@@ -224,70 +224,56 @@ async fn a_sandbox_is_its_creator_s_alone_whatever_the_role() {
     let owner = with_token(&client, AGENTS);
     let named = owner.named_with(in_main).await;
     named.write("secret", b"x").await.unwrap();
-    let id = || named.id.clone();
+    let running = bash("sleep 1000").id("owners").within(&named.id);
+    let _running = running.start(&owner).await;
     for token in [OTHERS, OPERATOR] {
         let other = with_token(&client, token);
         let mut sandboxes = other.sandboxes.clone();
         let listed = sandboxes.list_sandboxes(v1::ListSandboxesRequest::default());
         assert_eq!(listed.await.unwrap().into_inner().sandboxes, []);
         let extend = v1::ExtendSandboxRequest {
-            sandbox_id: id(),
+            sandbox_id: named.id.clone(),
             lifetime: None,
         };
-        let stat = v1::StatPathRequest {
-            sandbox_id: id(),
-            path: "secret".into(),
+        let contexts = v1::ListContextsRequest {
+            sandbox_id: named.id.clone(),
         };
-        let read = v1::ReadFileRequest {
-            sandbox_id: id(),
-            path: "secret".into(),
-            ..Default::default()
-        };
-        let list = v1::ListDirectoryRequest {
-            sandbox_id: id(),
-            path: ".".into(),
-            ..Default::default()
-        };
-        let make = v1::MakeDirectoryRequest {
-            sandbox_id: id(),
-            path: "d".into(),
-            mode: 0,
-        };
-        let rename = v1::MovePathRequest {
-            sandbox_id: id(),
-            from: "secret".into(),
-            to: "mine".into(),
-            replace: true,
-        };
-        let remove = v1::RemovePathRequest {
-            sandbox_id: id(),
-            path: "secret".into(),
-            recursive: false,
-        };
+        let theirs = named.seen_by(&other);
         let (content, written) = other.begin_write(named.file("secret"));
         drop(content);
-        let mut files = other.files.clone();
         for status in [
-            other.get_named(&named.id).await.unwrap_err(),
-            other.delete_named(&named.id).await.unwrap_err(),
-            other
-                .sandboxes
-                .clone()
-                .extend_sandbox(extend)
-                .await
-                .unwrap_err(),
-            bash("cat secret").within(&named.id).refused(&other).await,
-            files.stat_path(stat).await.unwrap_err(),
-            files.read_file(read).await.unwrap_err(),
-            files.list_directory(list).await.unwrap_err(),
-            files.make_directory(make).await.unwrap_err(),
-            files.move_path(rename).await.unwrap_err(),
-            files.remove_path(remove).await.unwrap_err(),
-            soon("a refusal", written).await.unwrap_err(),
+            other.get_named(&named.id).await.err(),
+            other.delete_named(&named.id).await.err(),
+            sandboxes.extend_sandbox(extend).await.err(),
+            Some(bash("cat secret").within(&named.id).refused(&other).await),
+            theirs.stat("secret").await.err(),
+            theirs.read("secret").await.err(),
+            theirs.list(".", 0, "").await.err(),
+            theirs.make_directory("d", 0).await.err(),
+            theirs.move_path("secret", "mine", true).await.err(),
+            theirs.remove("secret", false).await.err(),
+            theirs.download(".").await.err(),
+            theirs.upload(".", &[]).await.err(),
+            theirs.try_context(|_| {}).await.err(),
+            theirs.delete_context("any").await.err(),
+            sandboxes.list_contexts(contexts).await.err(),
+            soon("a refusal", written).await.err(),
         ] {
             // As for an id that never was.
             let message = format!("there is no sandbox {:?} of this caller", named.id);
-            assert_tells_nothing(&status, Code::NotFound, &message);
+            assert_tells_nothing(&status.expect("it is refused"), Code::NotFound, &message);
+        }
+        let mut executions = other.executions.clone();
+        let listed = executions.list_executions(v1::ListExecutionsRequest::default());
+        assert_eq!(listed.await.unwrap().into_inner().executions, []);
+        let signal = v1::write_input_request::Event::Signal(v1::Signal { number: 9 });
+        for status in [
+            other.attach("owners", [0; 2]).await.err(),
+            other.write_input("owners", signal).await.err(),
+        ] {
+            let (theirs, nobodys) = (status.expect("it is refused"), other.attach("none", [0; 2]));
+            let nobodys = nobodys.await.err().expect("there is none");
+            assert_tells_nothing(&theirs, Code::NotFound, nobodys.message());
         }
     }
     assert_eq!(named.read("secret").await.unwrap(), b"x");

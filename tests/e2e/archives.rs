@@ -123,5 +123,7 @@ async fn an_archive_that_does_not_fit_is_an_error() {
     let archive = builder.into_inner().unwrap();
     let full = tight.upload(".", &archive).await.unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted, "{full}");
+    let partial = tight.stat("large").await.unwrap_err();
+    assert_eq!(partial.code(), Code::NotFound, "{partial}");
     tight.delete().await;
 }

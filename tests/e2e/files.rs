@@ -206,6 +206,29 @@ async fn a_file_that_cannot_be_written_starts_nothing() {
         "{}",
         not_started.reason
     );
+    // Nor does a part of it stay where others would find it, nor does a link lead it out.
+    let tight = client
+        .named_with(|request| request.pool = "tight".into())
+        .await;
+    bash("ln -s /dev/shm out")
+        .within(&tight.id)
+        .run(&client)
+        .await
+        .exited(0);
+    for (path, content, words) in [
+        ("a", vec![0; 20 << 20], "No space left"),
+        ("out/b", vec![0], "a link leads to /dev/shm/b"),
+    ] {
+        let done = bash("echo ran").file(path, content).within(&tight.id);
+        let done = done.run(&client).await;
+        let v1::finished::Outcome::NotStarted(not_started) = done.outcome() else {
+            panic!("{}", done.describe())
+        };
+        assert!(not_started.reason.contains(words), "{}", not_started.reason);
+    }
+    let left = bash("ls -A . /dev/shm").within(&tight.id);
+    left.run(&client).await.printed(".:\nout\n\n/dev/shm:\n");
+    tight.delete().await;
 }
 
 #[tokio::test]

@@ -147,12 +147,19 @@ async fn a_full_volume_is_an_error_and_leaves_no_partial_file() {
 async fn directories_are_made_listed_moved_and_removed() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
-    let made = named.make_directory("a/b").await.unwrap();
+    let made = named.make_directory("a/b", 0).await.unwrap();
     assert_eq!(
         (made.kind(), made.mode, made.path.as_str()),
         (Kind::Directory, 0o755, "/workspace/a/b")
     );
-    named.make_directory("a/b").await.unwrap();
+    named.make_directory("a/b", 0o700).await.unwrap();
+    assert_eq!(named.stat("a/b").await.unwrap().mode, 0o755, "it was there");
+    for mode in [0o777, 0o700] {
+        let path = format!("{mode:o}/below");
+        let made = named.make_directory(&path, mode).await.unwrap();
+        let above = named.stat(&format!("{mode:o}")).await.unwrap();
+        assert_eq!((made.mode, above.mode), (mode, mode));
+    }
     named.write("a/b/x", b"1").await.unwrap();
     named.write("a/b/y", b"22").await.unwrap();
     let exists = named.move_path("a/b/x", "a/b/y", false).await.unwrap_err();
@@ -228,8 +235,20 @@ async fn links_are_told_and_lead_nowhere_outside() {
             "{path}: {outside}"
         );
     }
-    let outside = named.list("dir", 0, "").await.unwrap_err();
-    assert_eq!(outside.code(), Code::FailedPrecondition, "{outside}");
+    let archive = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    for outside in [
+        named.list("dir", 0, "").await.err(),
+        named.stat("dir/passwd").await.err(),
+        named.make_directory("dir/made", 0).await.err(),
+        named.move_path("real", "dir/real", true).await.err(),
+        named.move_path("dir/passwd", "mine", false).await.err(),
+        named.remove("dir/passwd", false).await.err(),
+        named.upload("dir", &archive).await.err(),
+        named.download("dir").await.err(),
+    ] {
+        let outside = outside.expect("it is outside");
+        assert_eq!(outside.code(), Code::FailedPrecondition, "{outside}");
+    }
     let dangling = named.read("dangling").await.unwrap_err();
     assert_eq!(dangling.code(), Code::NotFound, "{dangling}");
     assert_eq!(named.stat("pipe").await.unwrap().kind(), Kind::Special);

@@ -7,7 +7,7 @@ use std::{
     error::Error,
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     thread,
 };
 
@@ -136,11 +136,37 @@ fn unpack_all(mut archive: Archive<Inlet>, directory: &Path) -> io::Result<()> {
             return Err(io::Error::other(words));
         }
         let words = format!("{:?} leads out of the directory", name());
-        if !entry.unpack_in(directory)? {
-            return Err(io::Error::other(words));
+        let path = entry.path()?;
+        let names = path
+            .components()
+            .filter(|it| matches!(it, Component::Normal(_)));
+        let path = directory.join(names.collect::<PathBuf>());
+        match entry.unpack_in(directory) {
+            Ok(true) => {}
+            Ok(false) => return Err(io::Error::other(words)),
+            Err(error) => {
+                if kind == EntryType::Regular {
+                    remove_partial(&path, directory);
+                }
+                return Err(error);
+            }
         }
     }
     Ok(())
+}
+
+/// Takes a file away that does not fit, or whose end did not come; not what a link leads to.
+fn remove_partial(path: &Path, directory: &Path) {
+    let (Some(Ok(parent)), Ok(directory)) = (
+        path.parent().map(Path::canonicalize),
+        directory.canonicalize(),
+    ) else {
+        return;
+    };
+    if parent.starts_with(directory) {
+        // It may not have been begun.
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Where an archive is written to.

@@ -18,7 +18,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn not_a_file(path: &Path) -> Self {
+    pub(in crate::agent) fn not_a_file(path: &Path) -> Self {
         let what = if path.is_dir() {
             "it is a directory"
         } else {

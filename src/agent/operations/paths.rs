@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A path whose directory is the real one, without links.
-pub(super) struct Resolved {
+pub(in crate::agent) struct Resolved {
     /// What the path names itself; a link is not followed.
     pub(super) itself: PathBuf,
     /// What it is, if it is there.
@@ -22,7 +22,7 @@ pub(super) struct Resolved {
 }
 
 /// Finds out where a path is, whose file need not be there, nor need the directories above it.
-pub(super) fn resolve(path: &str) -> Result<Resolved, Failure> {
+pub(in crate::agent) fn resolve(path: &str) -> Result<Resolved, Failure> {
     let path = Path::new(path);
     if is_root(path) {
         return Ok(Resolved {
@@ -70,7 +70,7 @@ impl Resolved {
     }
 
     /// The same, and itself if nothing is there.
-    pub(super) fn followed_if_there(self) -> Result<PathBuf, Failure> {
+    pub(in crate::agent) fn followed_if_there(self) -> Result<PathBuf, Failure> {
         if self.kind.is_some() {
             self.followed()
         } else {

@@ -95,6 +95,14 @@ impl Named {
     }
 
     /// A context here.
+    /// The same sandbox, for whoever that client is.
+    pub fn seen_by(&self, client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            id: self.id.clone(),
+        }
+    }
+
     pub async fn context(&self) -> v1::Context {
         let created = self.try_context(|_| {}).await;
         created.unwrap_or_else(|status| panic!("refused: {status}"))
@@ -214,11 +222,12 @@ impl Named {
         Ok(page.into_inner())
     }
 
-    pub async fn make_directory(&self, path: &str) -> Result<v1::PathInfo, Status> {
+    /// Of the default mode where that is 0.
+    pub async fn make_directory(&self, path: &str, mode: u32) -> Result<v1::PathInfo, Status> {
         let request = v1::MakeDirectoryRequest {
             sandbox_id: self.id.clone(),
             path: path.into(),
-            mode: 0,
+            mode,
         };
         let mut files = self.client.files.clone();
         let made = soon("an answer", files.make_directory(request)).await?;
