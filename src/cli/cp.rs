@@ -155,7 +155,7 @@ async fn upload(
         ..WriteFileStart::default()
     };
     let send = async {
-        let mut progress = Progress::new(from.display().to_string(), metadata.len());
+        let mut progress = Progress::new(from.display().to_string(), Some(metadata.len()));
         let mut sent = messages.send(message(Content::Start(start))).await;
         // An error is the server's end of the call, which says why.
         while sent.is_ok() {
@@ -195,13 +195,13 @@ async fn download(
     let mut responses = answer.map_err(ClientError::from)?.into_inner();
     let failed = local(to);
     let mut part: Option<Part> = None;
-    let mut progress = Progress::new(name, 0);
+    let mut progress = Progress::new(name, None);
     let (mut size, mut mode, mut length) = (0, 0o600, 0_u64);
     while let Some(response) = responses.message().await.map_err(ClientError::from)? {
         match (response.event, &mut part) {
             (Some(Read::Info(info)), None) => {
                 (size, mode) = (info.size, info.mode & 0o777);
-                progress.total = size;
+                progress.total = Some(size);
                 part = Some(Part::beside(to).map_err(&failed)?);
             }
             (Some(Read::Content(piece)), Some(part)) => {
@@ -261,7 +261,8 @@ impl Drop for Part {
 /// A line on the terminal that tells how far it is.
 struct Progress {
     name: String,
-    total: u64,
+    /// Bytes in all; of a directory nobody knows.
+    total: Option<u64>,
     done: u64,
     begun: Instant,
     shown: Option<Instant>,
@@ -269,7 +270,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(name: String, total: u64) -> Self {
+    fn new(name: String, total: Option<u64>) -> Self {
         Self {
             name,
             total,
@@ -290,13 +291,16 @@ impl Progress {
     }
 
     fn show(&self) {
-        let percent = (self.done * 100).checked_div(self.total).unwrap_or(100);
+        let percent = self.total.map_or_else(String::new, |total| {
+            let percent = (self.done * 100).checked_div(total).unwrap_or(100);
+            format!("  {percent}%")
+        });
         let done = self.done as f64 / f64::from(1 << 20);
         let rate = done / self.begun.elapsed().as_secs_f64().max(0.001);
         // Of a terminal that has gone nobody need be told.
         let _ = write!(
             io::stderr(),
-            "\r\x1b[K{}  {percent}%  {done:.1} MiB  {rate:.1} MiB/s",
+            "\r\x1b[K{}{percent}  {done:.1} MiB  {rate:.1} MiB/s",
             printable(&self.name)
         );
     }

@@ -107,7 +107,20 @@ async fn shell(args: ShellArgs) -> Result<Exit, ShellError> {
     ended
 }
 
+/// Until the shell ends, or this process is to end: the terminal is as it was then.
 async fn session(
+    connection: Connection,
+    sandbox_id: String,
+    program: Vec<String>,
+) -> Result<Exit, ShellError> {
+    let ending = Ending::listen()?;
+    tokio::select! {
+        ended = on_terminal(connection, sandbox_id, program) => ended,
+        exit = ending.is_asked_for() => Ok(exit),
+    }
+}
+
+async fn on_terminal(
     connection: Connection,
     sandbox_id: String,
     program: Vec<String>,
@@ -139,6 +152,37 @@ async fn session(
     tokio::select! {
         ended = follow(answers) => ended,
         never = forward_size(resized, requests) => never,
+    }
+}
+
+/// The signals by which others end this process.
+struct Ending {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ending {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// With which exit code. The call is dropped then, and the shell ends with it.
+    async fn is_asked_for(mut self) -> Exit {
+        let number = tokio::select! {
+            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        };
+        Exit {
+            // As a shell tells it.
+            code: 128 + u8::try_from(number).unwrap_or(0),
+            message: None,
+        }
     }
 }
 

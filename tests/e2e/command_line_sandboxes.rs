@@ -95,6 +95,63 @@ async fn a_shell_is_a_terminal_and_takes_its_sandbox_along() {
 }
 
 #[tokio::test]
+async fn a_shell_that_is_told_to_end_leaves_its_sandbox_and_its_terminal_as_they_were() {
+    let (server, client) = main_pool().await;
+    let named = client.named().await;
+    named.write("here", b"").await.unwrap();
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
+        let mut shell = Typed::start(&server, &["shell", "--sandbox", &named.id], 30, 100);
+        shell.until("$ ").await;
+        shell.type_in("ls\r");
+        shell.until("here\r\n").await;
+        shell.signal(signal);
+        assert_eq!(shell.ended().await, 128 + signal);
+        assert!(shell.is_cooked());
+    }
+    let program = [
+        "shell",
+        "--sandbox",
+        &named.id,
+        "--",
+        "sh",
+        "-c",
+        "echo it; exit 5",
+    ];
+    let mut program = Typed::start(&server, &program, 30, 100);
+    program.until("it\r\n").await;
+    assert_eq!(program.ended().await, 5);
+    named.get().await;
+    named.delete().await;
+}
+
+#[tokio::test]
+async fn what_is_copied_shows_how_far_it_is_as_far_as_that_is_known() {
+    let (server, client) = main_pool().await;
+    let named = client.named().await;
+    let local = tempfile::tempdir().unwrap();
+    let file = local.path().join("file");
+    std::fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
+    let (file, directory) = (file.to_str().unwrap(), local.path().to_str().unwrap());
+    let (there, back) = (format!("{}:there/", named.id), format!("{directory}/back"));
+    for (from, to, is_known) in [
+        (file, &there, true),
+        (&format!("{there}file"), &back, true),
+        (directory, &there, false),
+        (
+            &format!("{}:there", named.id),
+            &back.replace("back", "tree"),
+            false,
+        ),
+    ] {
+        let mut copy = Typed::start(&server, &["cp", from, to], 30, 100);
+        let shown = copy.until("MiB/s\r\n").await.to_owned();
+        assert_eq!(copy.ended().await, 0, "{shown}");
+        assert_eq!(shown.contains("100%"), is_known, "{shown}");
+    }
+    named.delete().await;
+}
+
+#[tokio::test]
 async fn what_was_left_running_is_listed_and_attached_to() {
     let (server, client) = main_pool().await;
     let named = client.named().await;

@@ -38,7 +38,7 @@ pub(super) async fn upload(
     // There is room: the queue is new.
     let _ = messages.send(message(Event::Start(start))).await;
     let directory = from.to_owned();
-    let progress = Progress::new(from.display().to_string(), 0);
+    let progress = Progress::new(from.display().to_string(), None);
     let send = async {
         let packed = spawn_blocking(move || {
             let outlet = io::BufWriter::with_capacity(PIECE, Outlet(messages, progress));
@@ -69,7 +69,7 @@ pub(super) async fn download(
     from: Remote,
     to: &Path,
 ) -> Result<(), CpError> {
-    let mut progress = Progress::new(format!("{}:{}", from.sandbox_id, from.path), 0);
+    let mut progress = Progress::new(format!("{}:{}", from.sandbox_id, from.path), None);
     let request = DownloadArchiveRequest {
         sandbox_id: from.sandbox_id,
         path: from.path,

@@ -98,8 +98,13 @@ impl Typed {
 
     pub fn resize(&self, rows: u16, columns: u16) {
         tcsetwinsize(&self.slave, size(rows, columns)).unwrap();
+        self.signal(libc::SIGWINCH);
+    }
+
+    /// To sandpool itself.
+    pub fn signal(&self, number: i32) {
         if let Some(pid) = self.child.id() {
-            super::kill(pid as i32, libc::SIGWINCH);
+            super::kill(pid as i32, number);
         }
     }
 
