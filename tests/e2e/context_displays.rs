@@ -69,6 +69,10 @@ Itself()
     // A class is not one of its values.
     let done = cell("Rich", &context).run(&client).await.printed("");
     assert_eq!(mime_types(&done.displays[0]), ["text/plain"]);
+    // Another interpreter could not find it.
+    let pickled = "import pickle\ntry: pickle.dumps(display)\nexcept Exception: print('refused')";
+    let done = cell(pickled, &context).run(&client).await;
+    done.printed("refused\n");
     named.delete().await;
 }
 

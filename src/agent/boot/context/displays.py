@@ -176,4 +176,7 @@ def _encoded(mime_type, form):
     return bytes(form) if len(form) <= _MOST else len(form)
 
 
+# Found nowhere else: no other interpreter could unpickle them, and a pool of processes would wait for ever.
+for _own in (display, publish_display_data, Handle):
+    _own.__module__ = "__main__"
 builtins.display = display
