@@ -93,6 +93,37 @@ async fn no_secret_of_a_run_is_logged_or_listed() {
         .env("TOKEN", &secret("env2"))
         .run(&client)
         .await;
+    // In a sandbox that lives on, too.
+    let named = client
+        .named_with(|request| {
+            request.env = [("TOKEN".to_owned(), secret("named-env"))].into();
+            request.files = vec![v1::InputFile {
+                path: "given".into(),
+                content: secret("named-file").into(),
+                ..Default::default()
+            }];
+        })
+        .await;
+    let context = named.try_context(|request| {
+        request.env = [("TOKEN".to_owned(), secret("context-env"))].into();
+    });
+    let context = context.await.unwrap();
+    let source = format!(
+        "{:?}\nraise ValueError({:?})",
+        secret("cell"),
+        secret("error")
+    );
+    cell(&source, &context).run(&client).await.exited(1);
+    named
+        .write("later", secret("written").as_bytes())
+        .await
+        .unwrap();
+    named.read("later").await.unwrap();
+    let listed = v1::ListSandboxesRequest::default();
+    let listed = client.sandboxes.clone().list_sandboxes(listed).await;
+    let listed = format!("{:?} {:?}", listed.unwrap(), named.contexts().await);
+    assert!(!listed.contains("never-logged"), "{listed}");
+    named.delete().await;
     let mut bad_env = spec;
     bad_env = bad_env.env("PYTHONSTARTUP", &secret("env3"));
     let last = bad_env.run(&client).await;

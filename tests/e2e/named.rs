@@ -259,6 +259,33 @@ async fn what_is_done_with_files_is_use_too() {
 }
 
 #[tokio::test]
+async fn what_programs_say_or_are_told_is_use_too() {
+    let (_server, client) = main_pool().await;
+    let idle_timeout = Some(prost_types::Duration {
+        seconds: 4,
+        nanos: 0,
+    });
+    for source in [
+        "for second in 1 2 3 4 5 6; do echo $second; sleep 1; done",
+        "for second in 1 2 3 4 5 6; do read -r _; done",
+    ] {
+        let named = client
+            .named_with(|request| request.idle_timeout = idle_timeout)
+            .await;
+        let program = bash(source).within(&named.id).stdin_open();
+        let program = program.start(&client).await;
+        for _ in 0..6 {
+            if source.contains("read") {
+                program.send("\n").await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        program.finish().await.exited(0);
+        named.delete().await;
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_executions_run_at_once() {
     let (_server, client) = main_pool().await;
     let named = client.named().await;
@@ -341,11 +368,13 @@ async fn a_sandbox_ends_with_its_lifetime_however_busy_it_is() {
 
 #[tokio::test]
 async fn a_sandbox_ends_when_nothing_is_done_in_it_though_a_program_runs() {
-    let (_server, client) = main_pool().await;
+    let (server, client) = main_pool().await;
     let named = client
         .named_with(|request| request.idle_timeout = SHORT)
         .await;
-    let silent = ready(bash("echo ready; sleep 1000").within(&named.id), &client).await;
+    // What keeps its connection alive is nothing that is done in it.
+    let pinging = server.client_that_pings(Duration::from_secs(1)).await;
+    let silent = ready(bash("echo ready; sleep 1000").within(&named.id), &pinging).await;
     let done = silent.finish().await;
     ended_for(
         &client,

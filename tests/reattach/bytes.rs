@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use sandpool::{execution::Outcome, sandbox::Event};
+use sha2::{Digest, Sha256};
 
 use crate::{
     program::{Client, Plan},
@@ -168,6 +169,13 @@ fn what_cat_is_given_comes_back(faults: impl FnOnce(&Faults)) -> usize {
     connections
 }
 
+/// As Python prints it.
+fn hash(content: &[u8]) -> String {
+    let hash = Sha256::digest(content);
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits + "\n"
+}
+
 #[test]
 fn output_files_are_whole_although_they_are_cut() {
     let source = r#"
@@ -180,25 +188,29 @@ for name in "ab":
 "#;
     let mut plan = Plan::python(source);
     plan.spec.output_paths = vec!["*".into()];
-    let (ended, files) = plan.run(
+    let (ended, (files, said)) = plan.run(
         |faults| random_faults(faults, 6, 4, When::FromAgent, 2 * MIB),
         async |mut client| {
             let mut files = std::collections::BTreeMap::<String, Vec<u8>>::new();
+            let mut said = Vec::new();
             while let Some(event) = client.events.recv().await {
-                if let Event::File(chunk) = event {
+                if let Event::Stdout(data) = event {
+                    said.extend_from_slice(&data);
+                } else if let Event::File(chunk) = event {
                     let file = files.entry(chunk.path).or_default();
                     assert_eq!(chunk.offset, file.len() as u64);
                     file.extend_from_slice(&chunk.content);
                     assert_eq!(chunk.last, file.len() == 3_000_000);
                 }
             }
-            files
+            (files, said)
         },
     );
     assert_eq!(ended.unwrap().outcome, Outcome::Exited(0));
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     assert_eq!(names, ["a", "b"]);
-    assert!(files.values().all(|content| content.len() == 3_000_000));
+    let hashes: String = files.values().map(|content| hash(content)).collect();
+    assert_eq!(String::from_utf8(said).unwrap(), hashes);
 }
 
 /// On Kubernetes whatever ends a program ends the exec, too: it is a process of the sandbox.

@@ -1,6 +1,6 @@
 //! Connections to a server.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use sandpool::proto::v1::{
     execution_service_client::ExecutionServiceClient, file_service_client::FileServiceClient,
@@ -62,6 +62,15 @@ impl Server {
             .endpoint(self.address)
             .initial_stream_window_size(bytes)
             .initial_connection_window_size(16 * bytes);
+        self.client_over(endpoint).await
+    }
+
+    /// One that asks so often whether the server is there.
+    pub async fn client_that_pings(&self, interval: Duration) -> Client {
+        let endpoint = self
+            .endpoint(self.address)
+            .http2_keep_alive_interval(interval)
+            .keep_alive_while_idle(true);
         self.client_over(endpoint).await
     }
 
