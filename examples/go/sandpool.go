@@ -46,7 +46,7 @@ func describe(finished *pb.Finished) string {
 	case *pb.Finished_OutOfMemory:
 		return fmt.Sprintf("out of memory at %d MiB", end.OutOfMemory.MemoryBytes>>20)
 	case *pb.Finished_SandboxLost:
-		// BEFORE_START: nothing ran, so repeat it. Otherwise only you know whether that is safe.
+		// BEFORE_START: no start was confirmed, so repeat it. Otherwise only you know whether that is safe.
 		return fmt.Sprintf("sandbox lost, %s: %s", end.SandboxLost.Cause, end.SandboxLost.Reason)
 	default: // DiskLimit, OutputLimit, Cancelled, NotStarted, and what is newer than this client
 		return fmt.Sprint(finished)

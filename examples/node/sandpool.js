@@ -34,7 +34,7 @@ function describe(finished) {
     case 'signaled': return `ended by signal ${end.signal} (${end.name})`;
     case 'timed_out': return `timed out after ${seconds(end.timeout)}s`;
     case 'out_of_memory': return `out of memory at ${end.memory_bytes >> 20} MiB`;
-    // BEFORE_START: nothing ran, so repeat it. Otherwise only you know whether that is safe.
+    // BEFORE_START: no start was confirmed, so repeat it. Otherwise only you know whether that is safe.
     case 'sandbox_lost': return `sandbox lost, ${end.cause}: ${end.reason}`;
     // disk_limit, output_limit, cancelled, not_started, and what is newer than this client
     default: return `${finished.outcome}: ${JSON.stringify(end)}`;
