@@ -1,6 +1,10 @@
 //! `sandpool sandbox`, `sandpool run --sandbox` and `sandpool cp`, as docs/sandboxes.md has them.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use crate::harness::*;
 
@@ -130,7 +134,7 @@ async fn what_is_copied_shows_how_far_it_is_as_far_as_that_is_known() {
     let named = client.named().await;
     let local = tempfile::tempdir().unwrap();
     let file = local.path().join("file");
-    std::fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
+    fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
     let (file, directory) = (file.to_str().unwrap(), local.path().to_str().unwrap());
     let (there, back) = (format!("{}:there/", named.id), format!("{directory}/back"));
     for (from, to, is_known) in [
@@ -337,4 +341,51 @@ async fn a_table_is_plotted_in_a_context_and_fetched() {
         1
     );
     sandpool_says(&server, &["sandbox", "delete", &id]).await;
+}
+
+/// The most that a process has had so far, in bytes.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = peak.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[tokio::test]
+async fn a_file_of_a_gibibyte_is_copied_in_little_memory() {
+    only_local!("the memory of a server in a cluster is not this machine's");
+    const GIBIBYTE: u64 = 1 << 30;
+    // The sandbox has no room for the file twice.
+    let pool = "[pools.main]\nmin_idle = 1\nmax_sandboxes = 2\nlanguages.bash = {}\n\
+                volumes.workspace = \"1100MiB\"\n";
+    let server = Server::with(pool).start();
+    let client = server.client().await;
+    let named = client
+        .named_with(|request| request.pool = "main".into())
+        .await;
+    let local = tempfile::tempdir().unwrap();
+    let (there, back) = (format!("{}:file", named.id), local.path().join("back"));
+    let file = local.path().join("file");
+    File::create(&file).unwrap().set_len(GIBIBYTE).unwrap();
+    for (from, to) in [
+        (file.to_str().unwrap(), there.as_str()),
+        (there.as_str(), back.to_str().unwrap()),
+    ] {
+        let mut copy = sandpool(&server, &["cp", from, to]).spawn().unwrap();
+        let (pid, mut peak) = (copy.id().unwrap(), 0);
+        let end = loop {
+            tokio::select! {
+                end = copy.wait() => break end.unwrap(),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {
+                    peak = peak_memory(pid).unwrap_or(peak);
+                }
+            }
+        };
+        assert!(end.success());
+        assert!((1..GIBIBYTE / 4).contains(&peak), "{from}: {peak}");
+    }
+    assert_eq!(back.metadata().unwrap().len(), GIBIBYTE);
+    let peak = peak_memory(server.pid()).unwrap();
+    assert!(peak < GIBIBYTE / 4, "the server: {peak}");
+    named.delete().await;
 }
