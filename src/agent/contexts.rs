@@ -210,9 +210,9 @@ impl Control {
         self.socket.write_all(&message[sent..]).await
     }
 
-    /// The interpreter may go on after a display.
-    pub(super) async fn answer(&mut self) -> io::Result<()> {
-        self.socket.write_all(&[1]).await
+    /// The interpreter may go on after a display, or after a cell that was sent so many interrupts.
+    pub(super) async fn answer(&mut self, interrupts: u8) -> io::Result<()> {
+        self.socket.write_all(&[interrupts]).await
     }
 
     /// The next message. Nothing is lost if this is dropped before.

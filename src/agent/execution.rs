@@ -76,6 +76,8 @@ struct State {
     mark: Option<Mark>,
     /// It has a context's processes, which go on.
     is_cell: bool,
+    /// How many it was sent, as far as that can be counted.
+    interrupts: u8,
     /// The server does not want to hear of it any more: what it still writes is dropped.
     abandoned: bool,
     input: VecDeque<Bytes>,
@@ -195,7 +197,11 @@ impl Execution {
             }
             Some(Action::Start(start)) => self.start(start).await,
             Some(Action::Signal(number)) => {
-                if let Some(pid) = self.state().pid {
+                let mut state = self.state();
+                if let Some(pid) = state.pid {
+                    if number == libc::SIGINT {
+                        state.count_interrupt();
+                    }
                     processes::signal_group(pid, number);
                 }
             }
@@ -392,6 +398,10 @@ impl State {
         if !self.abandoned {
             self.streams[index].push(piece);
         }
+    }
+
+    fn count_interrupt(&mut self) {
+        self.interrupts = self.interrupts.saturating_add(1);
     }
 
     /// Nobody reads input any more.

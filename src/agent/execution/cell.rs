@@ -97,13 +97,16 @@ impl Execution {
         let (ended, has_ended) = watch::channel(None);
         let end = async {
             let end = self.until_end(&context, control, unread).await;
-            // It is the next cell's, from now on. The context waits for the answer: what interrupts it before is this
-            // cell's.
-            self.change(|state| state.pid = None);
+            // It is the next cell's, from now on. The next one's interrupts may come before the context has taken the
+            // answer, which tells it how many were this one's.
+            let interrupts = self.change(|state| {
+                state.pid = None;
+                state.interrupts
+            });
             ended.send_replace(Some(self.written(unread)));
             if end.is_ok() {
                 // One that has gone is noticed by the next cell.
-                let _ = control.answer().await;
+                let _ = control.answer(interrupts).await;
             }
             end
         };
@@ -211,7 +214,7 @@ impl Execution {
                     let is_answered = display.is_answered;
                     let display = self.placed(display, unread);
                     if is_answered {
-                        control.answer().await.ok()?;
+                        control.answer(0).await.ok()?;
                     }
                     tokio::select! {
                         biased;
@@ -232,6 +235,7 @@ impl Execution {
             told.send_replace(true);
             let over = Instant::now() + INTERRUPT_GRACE;
             while Instant::now() < over {
+                self.change(State::count_interrupt);
                 processes::signal_group(context.pid, libc::SIGINT);
                 sleep(INTERRUPT_EVERY).await;
             }

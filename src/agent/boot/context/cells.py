@@ -57,7 +57,7 @@ def run(number, source):
 
 def _run_first(source, name):
     """The cell itself."""
-    signals.interrupted_at = 0.0
+    signals.begin_cell()
     try:
         signals.mode = signals.IN_CELL
         signals.call_waiting()

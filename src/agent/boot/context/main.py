@@ -6,7 +6,6 @@
 
 def _serve():
     import os
-    import signal
     import sys
 
     own = os.path.dirname(__file__)
@@ -33,10 +32,7 @@ def _serve():
             signals.mode = signals.BUSY
             message = cells.failed_untold(late)
         streams.renew()
-        messages.send(message, is_answered=True)
-        # What came until it was answered was that cell's.
-        if signal.SIGINT in signals.waiting:
-            signals.waiting.remove(signal.SIGINT)
+        signals.end_cell(messages.send(message, is_answered=True))
 
 
 try:

@@ -5,7 +5,8 @@
 #   in:   a cell: its number (8 bytes), its length (4 bytes) and its source, and with the first byte, if it has
 #         input, one descriptor: its stdin
 #   out:  messages FromContext (agent.proto), each after its length (4 bytes)
-#   in:   one byte for each display that waits for it, and for the end of each cell
+#   in:   one byte for each display that waits for it, and one for the end of each cell: how many interrupts were sent to
+#         it, 255 at most
 
 import _socket
 import array
@@ -43,6 +44,7 @@ def _varint(number):
 
 
 def send(message, is_answered=False):
+    """Returns the answer, if there is one."""
     is_main = signals.is_main_thread()
     with _sending:
         before = signals.mode
@@ -50,13 +52,15 @@ def send(message, is_answered=False):
             if is_main:
                 signals.mode = signals.BUSY
             _control.sendall(len(message).to_bytes(4, "big") + message)
-            if is_answered and not _control.recv(1):
+            answer = _control.recv(1) if is_answered else b"\0"
+            if not answer:
                 os._exit(0)  # the agent has gone
         finally:
             if is_main:
                 signals.mode = before
     if is_main and signals.mode is not signals.BUSY:
         signals.call_waiting()
+    return answer[0]
 
 
 def begin():

@@ -15,11 +15,12 @@ IN_CELL = "in_cell"  # what a handler raises is the cell's
 # Where the main thread is.
 mode = BUSY
 waiting = []  # The numbers of signals that have come where it was busy.
+
 # When the cell was interrupted, by time.monotonic(). A second interrupt that soon would come where the first is
 # dealt with.
-interrupted_at = 0.0
-
+_interrupted_at = 0.0
 _PAUSE = 0.05
+_interrupts = 0  # How many of the cell's a handler was called for.
 _handlers = {}  # What cells have set, by the signal's number.
 _is_calling = False
 _set_handler, _get_handler = signal.signal, signal.getsignal
@@ -32,6 +33,17 @@ def has_cell_come():
 
 def is_main_thread():
     return threading.current_thread() is threading.main_thread()
+
+
+def begin_cell():
+    global _interrupted_at, _interrupts
+    _interrupted_at, _interrupts = 0.0, 0
+
+
+def end_cell(sent):
+    """What is left of the interrupts that were sent to it is not the next one's, whose own may have come already."""
+    if sent > _interrupts and signal.SIGINT in waiting:
+        waiting.remove(signal.SIGINT)
 
 
 def call_waiting():
@@ -56,10 +68,14 @@ def _call(most):
 
 
 def _on_signal(number, frame):
+    global _interrupts
     if mode is BUSY or (mode is IDLE and number == signal.SIGINT and has_cell_come()):
         if number not in waiting:
             waiting.append(number)
-    elif mode is IDLE:
+        return
+    if number == signal.SIGINT:
+        _interrupts += 1
+    if mode is IDLE:
         try:
             _handlers[number](number, frame)
         except BaseException:
@@ -70,10 +86,10 @@ def _on_signal(number, frame):
 
 def _interrupt(*_):
     """SIGINT's handler, unless a cell has set another one."""
-    global interrupted_at
+    global _interrupted_at
     now = time.monotonic()
-    if now - interrupted_at > _PAUSE:
-        interrupted_at = now
+    if now - _interrupted_at > _PAUSE:
+        _interrupted_at = now
         raise KeyboardInterrupt
 
 
