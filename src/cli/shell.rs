@@ -116,7 +116,7 @@ async fn session(
     let ending = Ending::listen()?;
     tokio::select! {
         ended = on_terminal(connection, sandbox_id, program) => ended,
-        exit = ending.is_asked_for() => Ok(exit),
+        exit = ending.asked_for() => Ok(exit),
     }
 }
 
@@ -172,7 +172,7 @@ impl Ending {
     }
 
     /// With which exit code. The call is dropped then, and the shell ends with it.
-    async fn is_asked_for(mut self) -> Exit {
+    async fn asked_for(mut self) -> Exit {
         let number = tokio::select! {
             _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),

@@ -179,7 +179,7 @@ async fn file(work: &mut Work<'_>) {
     let done = work.here(hash).run(work.client).await;
     done.printed(&format!("{}  -\n", sha256(&content)));
     let directory = format!("{mark}d");
-    work.named.make_directory(&directory).await.unwrap();
+    work.named.make_directory(&directory, 0).await.unwrap();
     let moved = format!("{directory}/f");
     work.named.move_path(&mark, &moved, false).await.unwrap();
     let page = work.named.list(&directory, 0, "").await.unwrap();
