@@ -153,7 +153,8 @@ class FileServiceServicer(object):
     def UploadArchive(self, request_iterator, context):
         """Unpacks a tar archive into a directory, which is made if it is not there: files, directories and links,
         each over what is there of that name. INVALID_ARGUMENT for anything else in it, and for names that
-        lead out of the directory; what came before stays.
+        lead out of the directory; what came before stays. Nothing is left of a file that does not fit or is not whole,
+        nor of the one that it would have replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
