@@ -35,10 +35,7 @@ use std::{
 
 use clap::Args;
 use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
@@ -46,7 +43,7 @@ use tracing_subscriber::{
 };
 
 use self::{log::Log, session::Session, stdin::Input, tools::Tools};
-use super::{client::ServerArgs, exit_code};
+use super::{client::ServerArgs, ending::Ending, exit_code};
 
 /// How long answers that are not written yet may take after the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -147,15 +144,9 @@ fn log_into(log: Log) {
 
 /// A second signal does not stop what is done at the end: that has a deadline.
 fn end_on_signal(end: CancellationToken) -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let ending = Ending::listen()?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        ending.asked_for().await;
         end.cancel();
     });
     Ok(())

@@ -11,6 +11,7 @@ mod config;
 mod contexts;
 mod cp;
 mod doctor;
+mod ending;
 mod executions;
 mod man;
 mod mcp;

@@ -22,6 +22,7 @@ use tonic::Streaming;
 use super::{
     OWN_TROUBLE,
     client::{ClientError, Connection, ServerArgs},
+    ending::Ending,
     run::{Exit, forward_stdin, request},
     say::complain,
 };
@@ -116,7 +117,12 @@ async fn session(
     let ending = Ending::listen()?;
     tokio::select! {
         ended = on_terminal(connection, sandbox_id, program) => ended,
-        exit = ending.asked_for() => Ok(exit),
+        // The call is dropped, and the shell ends with it.
+        signal = ending.asked_for() => Ok(Exit {
+            // As a shell tells it.
+            code: 128 + u8::try_from(signal).unwrap_or(0),
+            message: None,
+        }),
     }
 }
 
@@ -152,37 +158,6 @@ async fn on_terminal(
     tokio::select! {
         ended = follow(answers) => ended,
         never = forward_size(resized, requests) => never,
-    }
-}
-
-/// The signals by which others end this process.
-struct Ending {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Ending {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// With which exit code. The call is dropped then, and the shell ends with it.
-    async fn asked_for(mut self) -> Exit {
-        let number = tokio::select! {
-            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-        };
-        Exit {
-            // As a shell tells it.
-            code: 128 + u8::try_from(number).unwrap_or(0),
-            message: None,
-        }
     }
 }
 
