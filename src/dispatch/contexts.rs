@@ -135,7 +135,7 @@ impl Context {
 
     /// Whether it has not ended, and is not to.
     fn takes_cells(&self) -> bool {
-        self.stop.borrow().is_none() && self.ended.borrow().is_none()
+        !self.is_stopped() && self.ended.borrow().is_none()
     }
 
     /// How it ended, if it has.

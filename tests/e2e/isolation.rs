@@ -1,6 +1,6 @@
 //! No run sees anything of another one, and the log nothing of any.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -171,8 +171,7 @@ echo $! >"$pid_file"
 async fn a_sandbox_that_is_not_gvisor_is_never_used() {
     let dir = tempfile::tempdir().unwrap();
     let runsc = dir.path().join("runsc");
-    std::fs::write(&runsc, NOT_GVISOR).unwrap();
-    std::fs::set_permissions(&runsc, PermissionsExt::from_mode(0o755)).unwrap();
+    script(&runsc, NOT_GVISOR);
     let server = Server::with("[pools.main]\nmin_idle = 1\nlanguages.bash = {}\n")
         .env("SANDPOOL_BACKEND__LOCAL__RUNSC", runsc)
         .env("AGENT", crate::agent::agent())

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -187,11 +186,6 @@ async fn the_next_server_removes_what_a_killed_one_left_and_only_that() {
         .printed("next\n");
     drop(next);
     bash("echo still").run(&client).await.printed("still\n");
-}
-
-fn script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A server whose `runsc` never gets done, and the process of the `runsc` that it has started.

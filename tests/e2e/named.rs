@@ -244,15 +244,11 @@ async fn all_executions_together_have_the_pool_s_memory_and_the_largest_ends() {
 #[tokio::test]
 async fn what_is_done_with_files_is_use_too() {
     let (_server, client) = main_pool().await;
-    let idle_timeout = Some(prost_types::Duration {
-        seconds: 4,
-        nanos: 0,
-    });
     let named = client
-        .named_with(|request| request.idle_timeout = idle_timeout)
+        .named_with(|request| request.idle_timeout = SHORT)
         .await;
     let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(6) {
+    while begun.elapsed() < Duration::from_secs(7) {
         named.write("f", b"x").await.unwrap();
     }
     named.get().await;
@@ -261,20 +257,16 @@ async fn what_is_done_with_files_is_use_too() {
 #[tokio::test]
 async fn what_programs_say_or_are_told_is_use_too() {
     let (_server, client) = main_pool().await;
-    let idle_timeout = Some(prost_types::Duration {
-        seconds: 4,
-        nanos: 0,
-    });
     for source in [
-        "for second in 1 2 3 4 5 6; do echo $second; sleep 1; done",
-        "for second in 1 2 3 4 5 6; do read -r _; done",
+        "for second in 1 2 3 4 5 6 7; do echo $second; sleep 1; done",
+        "for second in 1 2 3 4 5 6 7; do read -r _; done",
     ] {
         let named = client
-            .named_with(|request| request.idle_timeout = idle_timeout)
+            .named_with(|request| request.idle_timeout = SHORT)
             .await;
         let program = bash(source).within(&named.id).stdin_open();
         let program = program.start(&client).await;
-        for _ in 0..6 {
+        for _ in 0..7 {
             if source.contains("read") {
                 program.send("\n").await;
             }

@@ -1,9 +1,10 @@
 //! `sandpool` as people type it.
 
 use std::{
-    fs::File,
+    fs::{self, File, Permissions},
     io::{self, PipeWriter, Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::Path,
     process::{Output, Stdio},
 };
 
@@ -30,6 +31,12 @@ pub fn sandpool(server: &Server, args: &[&str]) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// Makes a program of a text, to be run in the place of another one.
+pub fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
 }
 
 /// What a command may write to, and nobody reads.

@@ -28,7 +28,7 @@ mod spec;
 use std::{future::Future, time::Duration};
 
 pub use self::{
-    cli::{Typed, grpcurl, output, sandpool, unread},
+    cli::{Typed, grpcurl, output, sandpool, script, unread},
     client::Client,
     execution::{Done, Execution},
     host::{HeldAtItsEnd, kill},
